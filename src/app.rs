@@ -1,0 +1,1 @@
+//! Builds every part of `serve` from the configuration and connects them.

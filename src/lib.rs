@@ -1,0 +1,40 @@
+//! slotgate makes a Redis or Valkey Cluster look like one Redis, and keeps the cluster whole.
+//!
+//! # The map
+//! ```text
+//! DATA PLANE     client → listener → session → [resp] frame → [command] name, keys → router: Route
+//!                       → dispatch → [backend] → redirect / merge → pipeline → client
+//! CONTROL PLANE  discover → observe → View → plan → Action → act → report → Status
+//! SHARED         topology: an immutable snapshot (slot → shard → node) in an ArcSwap.
+//!                Control publishes it; the data plane loads it and hints when it is stale.
+//! ```
+//! Both flows can be read off the file names. They never import each other and meet only in
+//! [`topology`].
+//!
+//! # Invariants: promises to users, each with a test named after it
+//! 1. Replies leave a session in the order in which its commands came; two commands of one session
+//!    for the same slot never overtake each other, not even around a redirect or a failover.
+//! 2. A request that a node may already have executed is never sent again unless repeating it is
+//!    harmless.
+//! 3. A reply that needs no merging is relayed as the bytes that came; it is never decoded into a
+//!    tree.
+//! 4. Losing Kubernetes, DNS or the lease never clears the topology; the data plane never waits for
+//!    them.
+//! 5. Everyone observes, only the leader acts; a plan is computed from one view, and each action
+//!    re-checks its precondition.
+//! 6. One slow or dead shard never delays a command for another shard. One slow client never delays
+//!    another client, and never makes memory grow without bound.
+//! 7. A client never sees MOVED, ASK or a node's address.
+
+pub mod admin;
+pub mod app;
+pub mod backend;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod control;
+pub mod proxy;
+pub mod resp;
+pub mod shutdown;
+pub mod telemetry;
+pub mod topology;

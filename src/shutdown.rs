@@ -1,0 +1,1 @@
+//! starting → ready → draining → stopped.

@@ -1,0 +1,130 @@
+//! The one place where both planes meet: the current [`Snapshot`], a signal that it changed, and a
+//! hint that it is stale.
+
+use super::{NodeIx, Slot, Snapshot};
+use arc_swap::ArcSwap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::sync::Notify;
+
+type Listener = Box<dyn Fn() + Send + Sync>;
+
+/// Shared by all workers and the control plane; all methods are cheap and never block for long.
+pub struct SharedTopology {
+    current: ArcSwap<Snapshot>,
+    /// Serialises writers; holds when the last full view was published and who wants to know.
+    writers: Mutex<Writers>,
+    stale: Notify,
+}
+
+struct Writers {
+    confirmed_at: Option<Instant>,
+    listeners: Vec<Listener>,
+}
+
+impl Default for SharedTopology {
+    fn default() -> SharedTopology {
+        SharedTopology {
+            current: ArcSwap::from_pointee(Snapshot::empty()),
+            writers: Mutex::new(Writers { confirmed_at: None, listeners: Vec::new() }),
+            stale: Notify::new(),
+        }
+    }
+}
+
+impl SharedTopology {
+    /// The current snapshot.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Publishes a full view; the snapshot gets the next version. An equal view only renews the age.
+    /// Returns whether anything changed.
+    pub fn publish(&self, mut snapshot: Snapshot) -> bool {
+        let mut writers = self.lock();
+        writers.confirmed_at = Some(Instant::now());
+        let old = self.current.load();
+        snapshot.version = old.version;
+        if **old == snapshot {
+            return false;
+        }
+        self.replace(&writers, snapshot);
+        true
+    }
+
+    /// Gives one slot to another node of `seen`, as a `MOVED` said, and hints that the rest may be
+    /// stale too. Does nothing when the topology is no longer the one that the caller saw.
+    pub fn patch(&self, seen: &Snapshot, slot: Slot, node: NodeIx) {
+        let writers = self.lock();
+        let current = self.current.load();
+        if current.version == seen.version && current.primary_of(slot) != Some(current.node(node)) {
+            self.replace(&writers, current.with_owner(slot, node));
+        }
+        drop(writers);
+        self.hint_stale();
+    }
+
+    /// When a full view was last published, changed or not.
+    pub fn confirmed_at(&self) -> Option<Instant> {
+        self.lock().confirmed_at
+    }
+
+    /// Calls `listener` after every change, on the thread that made it; it must not block.
+    pub fn on_change(&self, listener: impl Fn() + Send + Sync + 'static) {
+        self.lock().listeners.push(Box::new(listener));
+    }
+
+    /// Says that the topology looks stale; many hints before the next look count as one.
+    pub fn hint_stale(&self) {
+        self.stale.notify_one();
+    }
+
+    /// Waits for a hint. Cancel-safe; meant for one waiter.
+    pub async fn stale_hinted(&self) {
+        self.stale.notified().await;
+    }
+
+    fn replace(&self, writers: &Writers, mut snapshot: Snapshot) {
+        snapshot.version = self.current.load().version + 1;
+        self.current.store(Arc::new(snapshot));
+        for listener in &writers.listeners {
+            listener();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Writers> {
+        self.writers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::snapshot::tests::two_shards;
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn an_equal_view_changes_nothing() {
+        let shared = SharedTopology::default();
+        let changes = Arc::new(AtomicUsize::new(0));
+        let counter = changes.clone();
+        shared.on_change(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(shared.publish(two_shards()));
+        assert!(!shared.publish(two_shards()));
+        assert_eq!((shared.load().version, changes.load(Ordering::Relaxed)), (1, 1));
+    }
+
+    #[test]
+    fn a_patch_for_an_old_topology_is_ignored() {
+        let shared = SharedTopology::default();
+        shared.publish(two_shards());
+        let seen = shared.load();
+        let slot = Slot::new(7).unwrap();
+        shared.patch(&seen, slot, 1);
+        assert_eq!(shared.load().version, 2);
+        shared.patch(&seen, slot, 0);
+        assert_eq!(shared.load().version, 2);
+    }
+}
