@@ -18,8 +18,14 @@ impl Backoff {
 
     /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
-        let whole = self.first.saturating_mul(1u32.checked_shl(self.tries).unwrap_or(u32::MAX)).min(self.most);
+        let wait = Backoff::at(self.first, self.most, self.tries);
         self.tries = self.tries.saturating_add(1);
+        wait
+    }
+
+    /// The wait after `tries` earlier ones.
+    pub fn at(first: Duration, most: Duration, tries: u32) -> Duration {
+        let whole = first.saturating_mul(1u32.checked_shl(tries).unwrap_or(u32::MAX)).min(most);
         whole.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 

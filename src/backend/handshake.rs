@@ -46,7 +46,7 @@ impl Handshake {
         if let Some(password) = &credentials.password {
             replies_left += 1;
             let user = credentials.user.as_deref().map(str::as_bytes);
-            let args = [Some(&b"AUTH"[..]), user, Some(password.reveal().as_bytes())];
+            let args = [Some(&b"AUTH"[..]), user, Some(password.expose())];
             write_request(out, args.into_iter().flatten().collect::<Vec<_>>());
         }
         if version == Version::Resp3 {
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn the_password_goes_first() {
         let mut out = Vec::new();
-        let credentials = Credentials { user: Some("app".into()), password: Some(String::from("secret").into()) };
+        let credentials = Credentials { user: Some("app".into()), password: Some(crate::secret::Secret::new("secret")) };
         Handshake::begin(&mut out, Version::Resp2, &credentials, None);
         assert!(out.starts_with(b"*3\r\n$4\r\nAUTH\r\n$3\r\napp\r\n$6\r\nsecret\r\n*2\r\n"));
     }

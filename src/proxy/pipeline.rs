@@ -3,6 +3,7 @@
 //! Pure. A reply that comes in order goes straight to the client and is never stored.
 
 use super::fanout::Merge;
+use crate::telemetry::{Family, Outcome};
 use std::collections::VecDeque;
 
 /// A reply's place in line, counted from the session's first command on.
@@ -24,10 +25,9 @@ pub struct Entry {
     pub place: Place,
     /// When the command came, in microseconds of the worker's clock.
     pub came_at: u64,
-    /// Metric label: the command's family, as an index.
-    pub family: u8,
-    /// Metric label of a reply that is ready: how it went.
-    pub outcome: u8,
+    pub family: Family,
+    /// How a reply that is ready went.
+    pub outcome: Outcome,
     /// The client asked for no reply (CLIENT REPLY OFF or SKIP).
     pub is_mute: bool,
 }
@@ -37,6 +37,8 @@ pub struct Entry {
 pub struct Pipeline {
     first: Ticket,
     entries: VecDeque<Entry>,
+    /// Bytes of replies that wait for earlier ones.
+    stored: usize,
 }
 
 /// An idle session keeps room for this many tickets; more is given back.
@@ -94,10 +96,27 @@ impl Pipeline {
             Some(Entry { place: Place::Ready(_), .. }) => {
                 let mut entry = self.pop()?;
                 let Place::Ready(reply) = std::mem::replace(&mut entry.place, Place::Waiting) else { return None };
+                self.stored -= reply.len();
                 Some((entry, reply))
             }
             _ => None,
         }
+    }
+
+    /// Keeps a reply whose turn has not come; false when the ticket is not owed.
+    pub fn store(&mut self, ticket: Ticket, outcome: Outcome, reply: Vec<u8>) -> bool {
+        let size = reply.len();
+        let Some(entry) = self.get_mut(ticket) else { return false };
+        entry.outcome = outcome;
+        entry.place = Place::Ready(reply);
+        self.stored += size;
+        true
+    }
+
+    /// Bytes of replies that wait for earlier ones.
+    #[inline]
+    pub fn stored(&self) -> usize {
+        self.stored
     }
 
     /// Gives the memory of a burst back once nothing is owed.
@@ -114,7 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry() -> Entry {
-        Entry { place: Place::Waiting, came_at: 0, family: 0, outcome: 0, is_mute: false }
+        Entry { place: Place::Waiting, came_at: 0, family: Family::String, outcome: Outcome::Ok, is_mute: false }
     }
 
     proptest! {
@@ -132,10 +151,11 @@ mod tests {
                         left.push(u64::from(reply[0]));
                     }
                 } else {
-                    pipeline.get_mut(ticket).unwrap().place = Place::Ready(vec![ticket as u8]);
+                    prop_assert!(pipeline.store(ticket, Outcome::Ok, vec![ticket as u8]));
                 }
             }
             prop_assert_eq!(left, (0..20).collect::<Vec<_>>());
+            prop_assert_eq!(pipeline.stored(), 0);
             prop_assert!(pipeline.is_empty() && pipeline.get_mut(3).is_none() && pipeline.get_mut(20).is_none());
         }
     }

@@ -73,6 +73,8 @@ pub fn verdict(reply: &[u8]) -> Verdict<'_> {
         // Not the READONLY that a script's own call meets ("-READONLY You can't write against a read
         // only replica. script: ..."): that script has begun to run.
         b"READONLY" if !contains(rest, b"script:") => Verdict::Wait(Cause::ReadOnly),
+        // A blocked client's node was demoted; not an unblocking that another client asked for.
+        b"UNBLOCKED" if contains(rest, b"force unblock") => Verdict::Wait(Cause::ReadOnly),
         _ => Verdict::Final,
     }
 }
