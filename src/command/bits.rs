@@ -159,7 +159,6 @@ bits! {
         CONNECTION = "connection",
         TRANSACTION = "transaction",
         SCRIPTING = "scripting",
-        RATE_LIMIT = "rate_limit",
         JSON = "json",
         SEARCH = "search",
         TIMESERIES = "timeseries",

@@ -69,6 +69,15 @@ fn the_keys_of_every_kind_of_command_are_found() {
         ("SSUBSCRIBE a b", &[1, 2]),
         ("SUNSUBSCRIBE", &[]),
         ("KEYS *", &[]),
+        ("JSON.MGET a b $", &[1, 2]),
+        ("JSON.MSET a $ 1 b $ 2", &[1, 4]),
+        ("JSON.DEBUG MEMORY k $", &[2]),
+        ("JSON.DEBUG HELP", &[]),
+        ("CMS.MERGE d 2 a b", &[1, 3, 4]),
+        ("TS.CREATERULE a b AGGREGATION avg 10", &[1, 2]),
+        ("FT.SEARCH idx *", &[]),
+        ("LMOVEM a b LEFT RIGHT", &[1, 2]),
+        ("HIMPORT SET k f v", &[2]),
     ] {
         let keys = keys_of(&table, line).unwrap_or_else(|error| panic!("{line}: {error}"));
         assert_eq!(keys.iter().map(|key| key.index).collect::<Vec<_>>(), expected, "{line}");

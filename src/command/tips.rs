@@ -75,7 +75,6 @@ words! {
         Connection = "connection",
         Server = "server",
         Cluster = "cluster",
-        RateLimit = "rate_limit",
         Json = "json",
         Search = "search",
         Suggestion = "suggestion",

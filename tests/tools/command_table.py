@@ -117,6 +117,8 @@ def loosest(arities):
 
 def since(first):
     """One version when both servers count alike (all releases before they parted, at 7.2.4)."""
+    if "?" in first.values():
+        return "?"
     if len(set(first.values())) == 1 and tuple(map(int, next(iter(first.values())).split("."))) < (7, 2, 5):
         return next(iter(first.values()))
     return ",".join(f"{kind}:{version}" for kind, version in sorted(first.items()))
@@ -145,12 +147,14 @@ def line(name, row):
     return " ".join(fields)
 
 
-def keep_group(new, old):
-    """A server calls every command of a module `module`; the row may know better."""
-    fields = new.split()
-    if fields[2] == "module":
-        fields[2] = old.split()[2]
-    return " ".join(fields)
+def keep_better(new, old):
+    """A module's commands come without documents or key specs; what the row says of them is better."""
+    new, old = new.split(), old.split()
+    if new[3] == "?":
+        return " ".join(old)
+    if new[2] == "module":
+        new[2] = old[2]
+    return " ".join(new)
 
 
 def main():
@@ -164,7 +168,7 @@ def main():
             head.append(old)
         elif old:
             name = old.split()[0]
-            lines[name] = keep_group(lines[name], old) if name in lines else old
+            lines[name] = keep_better(lines[name], old) if name in lines else old
     print("\n".join(head + [lines[name] for name in sorted(lines)]))
 
 
