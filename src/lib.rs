@@ -35,6 +35,7 @@ pub mod config;
 pub mod control;
 pub mod proxy;
 pub mod resp;
+pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
 pub mod topology;

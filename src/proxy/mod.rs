@@ -1,1 +1,5 @@
-//! To be filled.
+//! DATA PLANE: one client command, start to finish.
+
+mod config;
+
+pub use config::Config;
