@@ -4,3 +4,4 @@
 //! clusters. Never on the way of a client's command, and never imports the data plane.
 
 pub mod node_client;
+pub mod observe;
