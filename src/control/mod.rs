@@ -3,5 +3,7 @@
 //! Learns what the cluster is and publishes it as a topology for the data plane; forms and checks
 //! clusters. Never on the way of a client's command, and never imports the data plane.
 
+pub mod agree;
 pub mod node_client;
 pub mod observe;
+pub mod view;
