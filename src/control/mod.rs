@@ -4,6 +4,7 @@
 //! clusters. Never on the way of a client's command, and never imports the data plane.
 
 pub mod agree;
+pub mod discover;
 pub mod node_client;
 pub mod observe;
 pub mod view;
