@@ -190,10 +190,7 @@ mod tests {
         let problems = Layers::gather(&Settings::default(), &environment, None).unwrap_err();
         let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(shown.len(), 2, "{shown:?}");
-        assert!(
-            shown[0].starts_with("environment SLOTGATE_SEED: seed: not a host with a port: \"b\""),
-            "{shown:?}"
-        );
+        assert!(shown[0].starts_with("environment SLOTGATE_SEED: seed: \"b\" is not HOST:PORT"), "{shown:?}");
         assert!(
             shown[1].starts_with("environment SLOTGATE_WORKERS: workers: not a count: \"many\""),
             "{shown:?}"

@@ -12,8 +12,9 @@ mod units;
 pub use file::{File, FileError};
 pub use layers::{Entry, Environment, Layers, Problem, Source, variable};
 pub use settings::Settings;
-pub use units::{Address, Count, HostPort, Size, Span, UnitError};
+pub use units::{Address, Count, Size, Span, UnitError};
 
+use crate::control::discover::Seed;
 use crate::secret::Secret;
 use crate::{admin, proxy, telemetry::logging};
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ pub struct Config {
     pub admin: admin::Config,
     pub log: logging::Config,
     /// Nodes to start from.
-    pub seeds: Vec<HostPort>,
+    pub seeds: Vec<Seed>,
     /// A file with more of them.
     pub seed_file: Option<PathBuf>,
     /// How often the topology is read when nothing hints at a change.

@@ -1,7 +1,8 @@
 //! The shape users write: one name for each setting, as flag, as environment variable and as key of a
 //! file. Everything is optional here; `layers` puts the sources on top of each other.
 
-use super::units::{Address, Count, HostPort, Size, Span};
+use super::units::{Address, Count, Size, Span};
+use crate::control::discover::Seed;
 use crate::{admin, proxy, telemetry::logging};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -26,7 +27,7 @@ pub struct Settings {
     /// many addresses, such as a headless Service
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', help_heading = "Service")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<Vec<HostPort>>,
+    pub seed: Option<Vec<Seed>>,
 
     /// A file of nodes to start from, one a line; read again when it changes
     #[arg(long, value_name = "FILE", help_heading = "Service")]

@@ -1,8 +1,9 @@
-//! How users write values: durations (`10s`), sizes (`64mb`), counts, addresses, seeds. Pure.
+//! How users write values: durations (`10s`), sizes (`64mb`), counts, addresses. Pure.
 //!
 //! Each type reads and prints one text form, the same on the command line, in the environment and in
 //! a file.
 
+use crate::control::discover::Seed;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -28,10 +29,6 @@ pub struct Count(pub NonZeroUsize);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Address(pub SocketAddr);
 
-/// A node or a name of several nodes: `host:port`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HostPort(String);
-
 /// A text that is not what it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {
@@ -43,8 +40,6 @@ pub enum UnitError {
     NotCount(String),
     #[error("not an address with a port: {0:?} (write it such as 0.0.0.0:6379 or [::]:6379)")]
     NotAddress(String),
-    #[error("not a host with a port: {0:?} (write it such as redis-0.redis:6379 or [::1]:6379)")]
-    NotHostPort(String),
 }
 
 impl FromStr for Count {
@@ -63,37 +58,6 @@ impl FromStr for Address {
     }
 }
 
-impl FromStr for HostPort {
-    type Err = UnitError;
-
-    fn from_str(text: &str) -> Result<HostPort, UnitError> {
-        let text = text.trim();
-        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-        let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
-        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let is_host = match bracketed {
-            Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-            // An IPv6 address without brackets leaves it open where the port begins.
-            None => {
-                let is_name_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-                !host.is_empty() && host.bytes().all(is_name_part)
-            }
-        };
-        if is_host && is_port {
-            Ok(HostPort(text.to_string()))
-        } else {
-            Err(UnitError::NotHostPort(text.to_string()))
-        }
-    }
-}
-
-impl HostPort {
-    /// The text, `host:port`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -103,12 +67,6 @@ impl fmt::Display for Count {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -183,7 +141,7 @@ macro_rules! written {
     )+};
 }
 
-written!(Span Size Address HostPort);
+written!(Span Size Address Seed);
 
 impl Serialize for Count {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -245,26 +203,6 @@ mod tests {
         }
         for text in ["", "mb", "-1", "1.5mb", "99999999999gb"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn seeds_are_a_host_and_a_port() {
-        for text in ["redis:6379", "redis-0.redis.ns.svc.cluster.local.:6379", "10.0.0.1:1", "[::1]:6379"] {
-            assert_eq!(text.parse::<HostPort>().unwrap().as_str(), text);
-        }
-        for text in [
-            "redis",
-            "redis:",
-            ":6379",
-            "redis:0",
-            "redis:70000",
-            "::1:6379",
-            "[redis]:1",
-            "re dis:1",
-            "redis://h:1",
-        ] {
-            assert!(text.parse::<HostPort>().is_err(), "{text}");
         }
     }
 
