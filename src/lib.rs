@@ -33,6 +33,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod control;
+pub mod local_nodes;
 pub mod proxy;
 pub mod resp;
 pub mod shutdown;
