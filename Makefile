@@ -29,7 +29,6 @@ test: ## Run the unit, property and integration tests, against real servers
 compare: ## Measure slotgate side by side with HAProxy and Envoy
 	@.ci/setup rust cc redis haproxy python
 	@benches/compare/install-envoy
-	cargo build --release --bin slotgate
 	cargo bench --bench compare -- $(ARGS)
 
 .PHONY: lint
