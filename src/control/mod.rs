@@ -1,1 +1,10 @@
-//! To be filled.
+//! CONTROL PLANE: discover → observe → View → plan → Action → act.
+//!
+//! Learns what the cluster is and publishes it as a topology for the data plane; forms and checks
+//! clusters. Never on the way of a client's command, and never imports the data plane.
+
+pub mod agree;
+pub mod discover;
+pub mod node_client;
+pub mod observe;
+pub mod view;

@@ -1,0 +1,85 @@
+//! observe: ask every endpoint at once what it is and what it sees, each with a deadline.
+
+mod info;
+mod node_line;
+
+pub use info::{ClusterInfo, NodeInfo, Release, Role};
+pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_nodes};
+
+use super::node_client::{Credentials, NodeClient, NodeError};
+use super::view::{NodeView, Observation, Silent, View};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Why an endpoint gave no view.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("{addr}: {source}")]
+    Line { addr: SocketAddr, source: NodeLineError },
+    #[error("{0} does not list itself in CLUSTER NODES")]
+    NoMyself(SocketAddr),
+    #[error(
+        "{0} has cluster support disabled: set `cluster-enabled yes` in its configuration and restart it"
+    )]
+    NotCluster(SocketAddr),
+    #[error("asking {0} was given up")]
+    GivenUp(SocketAddr),
+}
+
+/// Asks one node what it sees of the cluster.
+///
+/// # Errors
+/// No answer in time, or one that cannot be read.
+pub async fn observe_view(client: &mut NodeClient) -> Result<NodeView, ObserveError> {
+    let [nodes, cluster] = client.call_texts([&["CLUSTER", "NODES"], &["CLUSTER", "INFO"]]).await?;
+    read_view(client.addr(), &nodes, &cluster)
+}
+
+/// Asks one node what it sees of the cluster and what it is.
+///
+/// # Errors
+/// No answer in time, one that cannot be read, or the node is not part of any cluster.
+pub async fn observe_node(client: &mut NodeClient) -> Result<Observation, ObserveError> {
+    let addr = client.addr();
+    let info = NodeInfo::parse(&client.call_text(&["INFO"]).await?);
+    if !info.is_cluster {
+        return Err(ObserveError::NotCluster(addr));
+    }
+    Ok(Observation { view: observe_view(client).await?, info })
+}
+
+/// Asks all endpoints at once; each has `limit` for each of its steps.
+pub async fn observe_all(addrs: &[SocketAddr], credentials: Option<&Credentials>, limit: Duration) -> View {
+    let mut asking = JoinSet::new();
+    for (ix, addr) in addrs.iter().copied().enumerate() {
+        let credentials = credentials.cloned();
+        asking.spawn(async move {
+            let observed = async {
+                let mut client = NodeClient::connect(addr, credentials.as_ref(), limit).await?;
+                observe_node(&mut client).await
+            };
+            (ix, addr, observed.await)
+        });
+    }
+    let mut answers: Vec<_> = Vec::with_capacity(addrs.len());
+    while let Some(answer) = asking.join_next().await {
+        answers.extend(answer.ok());
+    }
+    answers.sort_unstable_by_key(|(ix, ..)| *ix);
+    let mut view = View::default();
+    for (_, addr, observed) in answers {
+        match observed {
+            Ok(observation) => view.nodes.push(observation),
+            Err(error) => view.silent.push(Silent { addr, error }),
+        }
+    }
+    view
+}
+
+fn read_view(asked: SocketAddr, nodes: &str, cluster: &str) -> Result<NodeView, ObserveError> {
+    let lines = parse_nodes(nodes).map_err(|source| ObserveError::Line { addr: asked, source })?;
+    NodeView::new(asked, ClusterInfo::parse(cluster), lines).ok_or(ObserveError::NoMyself(asked))
+}

@@ -1,0 +1,98 @@
+//! View: what every node says, before anyone decides who is right. Pure.
+
+use super::observe::{ClusterInfo, Flags, NodeInfo, NodeLine, ObserveError};
+use crate::topology::{NodeId, SLOTS, SlotRange};
+use std::net::SocketAddr;
+
+/// What one node says of the whole cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeView {
+    /// The address at which it was asked.
+    pub asked: SocketAddr,
+    pub cluster: ClusterInfo,
+    lines: Vec<NodeLine>,
+    /// The place of its own line.
+    myself: usize,
+}
+
+impl NodeView {
+    /// A view from its lines; `None` when the node's own line is missing.
+    pub fn new(asked: SocketAddr, cluster: ClusterInfo, lines: Vec<NodeLine>) -> Option<NodeView> {
+        let myself = lines.iter().position(|line| line.flags.has(Flags::MYSELF))?;
+        Some(NodeView { asked, cluster, lines, myself })
+    }
+
+    /// What the node says of itself.
+    pub fn myself(&self) -> &NodeLine {
+        &self.lines[self.myself]
+    }
+
+    pub fn id(&self) -> NodeId {
+        self.myself().id
+    }
+
+    /// All lines, its own included.
+    pub fn lines(&self) -> &[NodeLine] {
+        &self.lines
+    }
+
+    /// Those that are members by its word: no first contact under way.
+    pub fn members(&self) -> impl Iterator<Item = &NodeLine> {
+        self.lines.iter().filter(|line| !line.flags.has(Flags::HANDSHAKE))
+    }
+
+    /// What it says of one member.
+    pub fn line(&self, id: NodeId) -> Option<&NodeLine> {
+        self.members().find(|line| line.id == id)
+    }
+
+    /// Who owns which ranges by its word, in the order of the ids: equal for two nodes that agree.
+    pub fn ownership(&self) -> Vec<(NodeId, &[SlotRange])> {
+        let owners = self.members().filter(|line| !line.slots.is_empty());
+        let mut owners: Vec<_> = owners.map(|line| (line.id, line.slots.as_slice())).collect();
+        owners.sort_unstable_by_key(|(id, _)| *id);
+        owners
+    }
+
+    /// For each slot, whether anyone owns it by this node's word.
+    pub fn coverage(&self) -> Vec<bool> {
+        let mut covered = vec![false; SLOTS];
+        for slot in self.members().flat_map(|line| &line.slots).flat_map(|range| range.slots()) {
+            covered[slot.index()] = true;
+        }
+        covered
+    }
+}
+
+/// What one node says of the cluster and of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Observation {
+    pub view: NodeView,
+    pub info: NodeInfo,
+}
+
+/// An endpoint that could not be asked.
+#[derive(Debug)]
+pub struct Silent {
+    pub addr: SocketAddr,
+    pub error: ObserveError,
+}
+
+/// What all endpoints said when they were asked at once, in the order in which they were named.
+#[derive(Debug, Default)]
+pub struct View {
+    pub nodes: Vec<Observation>,
+    pub silent: Vec<Silent>,
+}
+
+impl View {
+    /// The observation made at an address.
+    pub fn at(&self, addr: SocketAddr) -> Option<&Observation> {
+        self.nodes.iter().find(|node| node.view.asked == addr)
+    }
+
+    /// The observation of a node.
+    pub fn of(&self, id: NodeId) -> Option<&Observation> {
+        self.nodes.iter().find(|node| node.view.id() == id)
+    }
+}
