@@ -101,7 +101,12 @@ fn info(table: &Table, spec: &Spec, reply: &mut ReplyWriter) {
     reply.set(spec.keys.len());
     spec.keys.iter().for_each(|key| key_spec(key, reply));
     let subcommands: Vec<&Spec> = table.subcommands(spec).collect();
-    reply.set(subcommands.len());
+    // The server's own inconsistency: a list of subcommands is an array, no subcommands are a set.
+    if subcommands.is_empty() {
+        reply.set(0)
+    } else {
+        reply.array(subcommands.len())
+    }
     subcommands.iter().for_each(|subcommand| info(table, subcommand, reply));
 }
 
@@ -113,8 +118,7 @@ fn words(words: impl Iterator<Item = &'static str> + Clone, reply: &mut ReplyWri
 fn key_spec(key: &KeySpec, reply: &mut ReplyWriter) {
     reply.map(3);
     reply.bulk("flags");
-    // The server shows what makes a spec incomplete as unknown, or not at all.
-    words(key.access.without(Access::INCOMPLETE).words(), reply);
+    words(key.access.words(), reply);
     reply.bulk("begin_search");
     match &key.begin {
         Begin::Index(index) => part("index", &[("index", *index)], reply),
@@ -240,7 +244,7 @@ fn get_keys(table: &Table, request: &Request, reply: &mut ReplyWriter, has_flags
         }
         reply.bulk(inner.arg(key.index as usize));
         if has_flags {
-            words(key.access.without(Access::INCOMPLETE).words(), reply);
+            words(key.access.words(), reply);
         }
     }
 }

@@ -8,3 +8,4 @@
 mod support;
 
 mod bare_cluster;
+mod command_table;
