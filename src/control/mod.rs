@@ -7,4 +7,5 @@ pub mod agree;
 pub mod discover;
 pub mod node_client;
 pub mod observe;
+pub mod refresh;
 pub mod view;
