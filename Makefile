@@ -1,0 +1,61 @@
+# Every way into this repository. `make` alone lists the targets: the text after `##` is the help.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Arguments for the program behind a target: make demo ARGS="--port 7000 --workers 2"
+ARGS ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+SLOTGATE := $(TARGET_DIR)/release/slotgate
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo '  ARGS="..." is handed to the program: make demo ARGS="--port 7000"'
+
+.PHONY: demo
+demo: ## Start six Redis nodes and serve them as one on 127.0.0.1:6380 (Ctrl-C ends it)
+	@.ci/setup rust cc redis
+	cargo build --release --bin slotgate
+	@exec $(SLOTGATE) demo $(ARGS)
+
+.PHONY: test
+test: ## Run the unit, property and integration tests, against real servers
+	@.ci/setup rust cc redis
+	cargo test $(ARGS)
+
+.PHONY: compare
+compare: ## Measure slotgate side by side with HAProxy and Envoy
+	@.ci/setup rust cc redis haproxy python
+	@benches/compare/install-envoy
+	cargo bench --bench compare -- $(ARGS)
+
+.PHONY: lint
+lint: ## Check the format, the lints and the dependencies
+	@.ci/setup rust rust-lints cc
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	@.ci/dependencies
+
+.PHONY: docs
+docs: ## Build the documentation of the code
+	@.ci/setup rust cc
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+.PHONY: clients
+clients: ## Run plain client libraries of four languages against a demo cluster
+	@.ci/setup rust cc redis python go node java
+	cargo build --release --bin slotgate
+	@tests/clients/run $(SLOTGATE) python go node java
+
+CLIENTS := client-python client-go client-node client-java
+.PHONY: $(CLIENTS)
+client-python: ## The same with redis-py only
+client-go: ## The same with go-redis only
+client-node: ## The same with ioredis only
+client-java: ## The same with Jedis only
+$(CLIENTS): client-%:
+	@.ci/setup rust cc redis $*
+	cargo build --release --bin slotgate
+	@tests/clients/run $(SLOTGATE) $*

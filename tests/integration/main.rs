@@ -1,0 +1,10 @@
+//! The real gateway in front of real `redis-server` processes: bytes in, bytes out.
+//!
+//! One binary for all topics, one file per topic, so that the tests which can share a cluster do.
+//! A test that needs a server and finds none fails and says how to get one; it never skips.
+
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
+mod support;
+
+mod bare_cluster;
