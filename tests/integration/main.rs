@@ -7,4 +7,6 @@
 
 mod support;
 
+mod admin;
 mod bare_cluster;
+mod config;
