@@ -36,6 +36,7 @@ pub mod control;
 pub mod local_nodes;
 pub mod proxy;
 pub mod resp;
+pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
 pub mod topology;

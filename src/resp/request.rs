@@ -49,9 +49,36 @@ impl<'a> Request<'a> {
         (ix < self.args.len()).then(|| self.arg(ix))
     }
 
+    /// Arguments `first` to `last` as they stand in the frame, their lengths and line ends included.
+    #[inline]
+    pub fn raw(&self, first: usize, last: usize) -> &'a [u8] {
+        let start = match first.checked_sub(1) {
+            Some(before) => self.args[before].end as usize + 2,
+            None => memchr::memchr(b'\n', self.frame).map_or(0, |at| at + 1),
+        };
+        &self.frame[start..self.args[last].end as usize + 2]
+    }
+
     /// All arguments, the command's name first.
     pub fn args(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> + ExactSizeIterator {
         let frame = self.frame;
         self.args.iter().map(move |span| &frame[span.start as usize..span.end as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::{Limits, RequestScanner};
+
+    #[test]
+    fn raw_arguments_keep_their_lengths() {
+        let frame = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2\r\nbc\r\n";
+        let mut scanner = RequestScanner::default();
+        scanner.scan(frame, Limits::USUAL).unwrap();
+        let request = Request::new(frame, scanner.args());
+        assert_eq!(request.raw(0, 0), b"$3\r\nSET\r\n");
+        assert_eq!(request.raw(1, 2), b"$1\r\na\r\n$2\r\nbc\r\n");
+        assert_eq!((request.get(2), request.get(3)), (Some(&b"bc"[..]), None));
     }
 }

@@ -1,0 +1,132 @@
+//! What we say to a node before the first request: who we are, which protocol we speak, and: are you
+//! the node that we think you are?
+//!
+//! Pure. An address may meanwhile belong to another cluster's node, so nothing is sent before the
+//! node proved its id.
+
+use crate::resp::{Advance, InvalidReply, ReplyScanner, Version, write_request};
+use crate::topology::NodeId;
+
+/// Towards nodes: user and password, if they ask for one.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    pub user: Option<String>,
+    pub password: Option<crate::secret::Secret>,
+}
+
+/// Why a node was not accepted; all of it ends the connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("the node refused: {0}")]
+    Refused(String),
+    #[error("another node ({found}) answers at the address of node {expected}")]
+    WrongNode { expected: NodeId, found: String },
+    #[error(transparent)]
+    InvalidReply(#[from] InvalidReply),
+}
+
+/// The course of one handshake.
+#[derive(Debug)]
+pub struct Handshake {
+    expected: Option<NodeId>,
+    replies_left: usize,
+    scanner: ReplyScanner,
+    reply: Vec<u8>,
+}
+
+impl Handshake {
+    /// Writes the node's first requests to `out`; `expected` is checked when given.
+    pub fn begin(
+        out: &mut Vec<u8>,
+        version: Version,
+        credentials: &Credentials,
+        expected: Option<NodeId>,
+    ) -> Handshake {
+        let mut replies_left = 1;
+        if let Some(password) = &credentials.password {
+            replies_left += 1;
+            let user = credentials.user.as_deref().map(str::as_bytes);
+            let args = [Some(&b"AUTH"[..]), user, Some(password.expose())];
+            write_request(out, args.into_iter().flatten().collect::<Vec<_>>());
+        }
+        if version == Version::Resp3 {
+            replies_left += 1;
+            write_request(out, ["HELLO", "3"]);
+        }
+        write_request(out, ["CLUSTER", "MYID"]);
+        Handshake { expected, replies_left, scanner: ReplyScanner::default(), reply: Vec::new() }
+    }
+
+    /// Takes bytes of the node. Returns how many belonged to the handshake, and whether it is over.
+    ///
+    /// # Errors
+    /// The node refused, or is another one than expected.
+    pub fn advance(&mut self, buf: &[u8]) -> Result<Advance, HandshakeError> {
+        let mut pos = 0;
+        while self.replies_left > 0 {
+            let step = self.scanner.advance(&buf[pos..])?;
+            self.reply.extend_from_slice(&buf[pos..pos + step.consumed]);
+            pos += step.consumed;
+            if !step.is_done {
+                return Ok(Advance { consumed: pos, is_done: false });
+            }
+            self.replies_left -= 1;
+            self.check()?;
+            self.reply.clear();
+        }
+        Ok(Advance { consumed: pos, is_done: true })
+    }
+
+    fn check(&self) -> Result<(), HandshakeError> {
+        if let Some(error) = self.reply.strip_prefix(b"-") {
+            return Err(HandshakeError::Refused(String::from_utf8_lossy(error.trim_ascii()).into_owned()));
+        }
+        let Some(expected) = self.expected.filter(|_| self.replies_left == 0) else { return Ok(()) };
+        let id = self.reply.strip_prefix(b"$40\r\n").and_then(|id| id.strip_suffix(b"\r\n")).unwrap_or_default();
+        if id == expected.as_str().as_bytes() {
+            Ok(())
+        } else {
+            Err(HandshakeError::WrongNode { expected, found: String::from_utf8_lossy(id).into_owned() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "9589b94f76e3727cae09be37b68609ca61a6a8ee";
+
+    fn run(replies: &str) -> Result<Advance, HandshakeError> {
+        let mut out = Vec::new();
+        Handshake::begin(&mut out, Version::Resp3, &Credentials::default(), Some(ID.parse().unwrap()))
+            .advance(replies.as_bytes())
+    }
+
+    #[test]
+    fn the_node_that_was_expected_is_accepted() {
+        let replies = format!("%1\r\n+proto\r\n:3\r\n$40\r\n{ID}\r\n");
+        assert_eq!(run(&replies), Ok(Advance { consumed: replies.len(), is_done: true }));
+        assert_eq!(run(&replies[..9]).map(|advance| advance.is_done), Ok(false));
+    }
+
+    #[test]
+    fn another_node_at_the_address_is_refused() {
+        let replies = format!("%0\r\n$40\r\n{}\r\n", ID.replace('9', "0"));
+        assert!(matches!(run(&replies), Err(HandshakeError::WrongNode { .. })));
+    }
+
+    #[test]
+    fn an_error_of_the_node_is_told() {
+        let refused = Err(HandshakeError::Refused("NOAUTH Authentication required.".into()));
+        assert_eq!(run("-NOAUTH Authentication required.\r\n"), refused);
+    }
+
+    #[test]
+    fn the_password_goes_first() {
+        let mut out = Vec::new();
+        let credentials = Credentials { user: Some("app".into()), password: Some(crate::secret::Secret::new("secret")) };
+        Handshake::begin(&mut out, Version::Resp2, &credentials, None);
+        assert!(out.starts_with(b"*3\r\n$4\r\nAUTH\r\n$3\r\napp\r\n$6\r\nsecret\r\n*2\r\n"));
+    }
+}

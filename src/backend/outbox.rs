@@ -1,0 +1,201 @@
+//! Requests on their way to a node, kept until they are answered.
+//!
+//! Pure. One byte stream in a few chunks: new requests are copied to its end, the connection writes
+//! it out, and an answer takes the oldest request off its front. Until then the request's bytes are
+//! still there to be sent elsewhere, without a copy per request.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+/// What a chunk of small requests holds: large enough that a busy turn needs one or two.
+const CHUNK: usize = 32 * 1024;
+/// A request from here on gets a chunk of its own, so that it is moved and not copied twice.
+const LARGE: usize = CHUNK / 2;
+/// How many slices one vectored write takes at most.
+pub const MAX_SLICES: usize = 16;
+
+/// The stream of requests to one node.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    chunks: VecDeque<Vec<u8>>,
+    /// Bytes of the first chunk that are answered.
+    answered: usize,
+    /// Bytes from the first unanswered one on that were handed to the kernel.
+    sent: usize,
+    /// Bytes from the first unanswered one on.
+    len: usize,
+    /// An emptied chunk, to be filled next.
+    spare: Option<Vec<u8>>,
+}
+
+impl Outbox {
+    /// Bytes of requests that are not answered yet.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes not yet handed to the kernel.
+    #[inline]
+    pub fn unsent(&self) -> usize {
+        self.len - self.sent
+    }
+
+    /// Whether all `len` bytes of the oldest request were handed to the kernel: only then may the
+    /// node have executed it.
+    pub fn was_front_sent(&self, len: usize) -> bool {
+        self.sent >= len
+    }
+
+    /// Appends one request given in parts, which stay together in one chunk.
+    #[inline]
+    pub fn push(&mut self, parts: &[&[u8]]) {
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        let chunk = self.room(size);
+        for part in parts {
+            chunk.extend_from_slice(part);
+        }
+        self.len += size;
+    }
+
+    /// Appends one request that owns its bytes; a large one is taken as it is.
+    pub fn push_owned(&mut self, request: Vec<u8>) {
+        if request.len() < LARGE {
+            return self.push(&[&request]);
+        }
+        self.len += request.len();
+        self.chunks.push_back(request);
+    }
+
+    #[inline]
+    fn room(&mut self, size: usize) -> &mut Vec<u8> {
+        let fits = self.chunks.back().is_some_and(|chunk| chunk.len() + size <= chunk.capacity());
+        if !fits {
+            let chunk = match self.spare.take() {
+                Some(chunk) if size <= chunk.capacity() => chunk,
+                _ => Vec::with_capacity(if size < LARGE { CHUNK } else { size }),
+            };
+            self.chunks.push_back(chunk);
+        }
+        self.chunks.back_mut().expect("a chunk was just added")
+    }
+
+    /// The bytes that wait to be written, in order, as far as one vectored write takes them; returns
+    /// how many of `slices` were filled.
+    pub fn unsent_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut skip = self.answered + self.sent;
+        let mut count = 0;
+        for chunk in &self.chunks {
+            if skip >= chunk.len() {
+                skip -= chunk.len();
+                continue;
+            }
+            if count == slices.len() {
+                break;
+            }
+            slices[count] = IoSlice::new(&chunk[skip..]);
+            skip = 0;
+            count += 1;
+        }
+        count
+    }
+
+    /// Notes that the kernel took the next `count` unsent bytes.
+    pub fn mark_sent(&mut self, count: usize) {
+        self.sent += count;
+        debug_assert!(self.sent <= self.len);
+    }
+
+    /// The oldest unanswered request, of `len` bytes.
+    pub fn front(&self, len: usize) -> &[u8] {
+        &self.chunks[0][self.answered..self.answered + len]
+    }
+
+    /// Takes the oldest request, of `len` bytes, off: it is answered, or goes elsewhere.
+    #[inline]
+    pub fn pop_front(&mut self, len: usize) {
+        if len == 0 {
+            return;
+        }
+        self.answered += len;
+        self.len -= len;
+        self.sent = self.sent.saturating_sub(len);
+        if self.answered == self.chunks[0].len() {
+            self.answered = 0;
+            let is_last = self.chunks.len() == 1;
+            let is_usual = self.chunks[0].capacity() <= CHUNK;
+            if is_last && is_usual {
+                self.chunks[0].clear();
+            } else if let Some(mut chunk) = self.chunks.pop_front()
+                && is_usual
+            {
+                chunk.clear();
+                self.spare = Some(chunk);
+            }
+        }
+    }
+
+    /// Gives the memory of an idle connection back.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            *self = Outbox::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn unsent(outbox: &Outbox) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let count = outbox.unsent_slices(&mut slices);
+        slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+
+    #[test]
+    fn a_request_stays_until_it_is_answered() {
+        let mut outbox = Outbox::default();
+        outbox.push(&[b"asking ", b"get"]);
+        outbox.mark_sent(10);
+        outbox.push(&[b"set"]);
+        assert_eq!((outbox.front(10), unsent(&outbox)), (&b"asking get"[..], b"set".to_vec()));
+        outbox.pop_front(10);
+        assert!(!outbox.was_front_sent(3));
+        assert_eq!(outbox.front(3), b"set");
+    }
+
+    proptest! {
+        #[test]
+        fn the_stream_is_what_was_pushed(steps in proptest::collection::vec((0..40_000usize, any::<bool>(), 0..3u8), 1..40)) {
+            let (mut outbox, mut model, mut sizes) = (Outbox::default(), VecDeque::<u8>::new(), VecDeque::new());
+            let mut sent = 0;
+            for (n, (size, is_owned, pops)) in steps.into_iter().enumerate() {
+                let size = if n % 3 == 0 { size } else { size % 100 } + 1;
+                let request: Vec<u8> = (0..size).map(|i| (i + n) as u8).collect();
+                model.extend(&request);
+                sizes.push_back(size);
+                if is_owned { outbox.push_owned(request) } else { outbox.push(&[&request[..size / 2], &request[size / 2..]]) }
+                let waiting = unsent(&outbox);
+                let expected: Vec<u8> = model.iter().skip(sent).copied().take(waiting.len()).collect();
+                prop_assert_eq!(&waiting, &expected);
+                prop_assert_eq!(outbox.unsent(), model.len() - sent);
+                outbox.mark_sent(waiting.len());
+                sent += waiting.len();
+                for _ in 0..pops {
+                    if let Some(size) = sizes.pop_front() {
+                        let front: Vec<u8> = model.drain(..size).collect();
+                        prop_assert_eq!(outbox.front(size), &front[..]);
+                        outbox.pop_front(size);
+                        sent = sent.saturating_sub(size);
+                    }
+                }
+                prop_assert_eq!(outbox.len(), model.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Carries a route out: tickets are taken and requests put on their way to nodes.
+
+use super::core::Core;
+use super::cursor::Cursor;
+use super::error_reply::ErrorReply;
+use super::fanout::{Merge, Policy, group_by_slot};
+use super::flight::{Aim, Held, Lane, Purpose, Tag};
+use super::info;
+use super::pipeline::{Entry, Place, Ticket};
+use super::redirect::Cause;
+use super::router::{self, All, Handling, Route, Split};
+use super::session::{Busy, Gate};
+use crate::command::{CommandIx, KeyShape, Lookup};
+use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
+use crate::telemetry::{Family, Outcome, Reason};
+use crate::topology::Slot;
+
+/// Whether a command was taken care of, or must be shown again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handled {
+    Done,
+    NotYet,
+}
+
+impl Core {
+    /// Looks at one whole command of a client.
+    #[inline]
+    pub fn handle(&mut self, ix: usize, request: &Request) -> Handled {
+        let (command, spec) = match self.table.lookup(request) {
+            Lookup::Known(command, spec) => (command, spec),
+            _ => return self.handle_unknown(ix, request),
+        };
+        let traits = self.traits[usize::from(command.0)];
+        if let (Handling::Keys, KeyShape::One(at)) = (traits.handling, spec.shape)
+            && spec.takes(request.len())
+            && self.sessions[ix].state.is_plain()
+        {
+            return self.send_one(ix, command, Slot::of_key(request.arg(usize::from(at))), request, false);
+        }
+        self.handle_special(ix, command, request)
+    }
+
+    fn handle_unknown(&mut self, ix: usize, request: &Request) -> Handled {
+        let error = if !self.sessions[ix].state.is_authenticated {
+            ErrorReply::NoAuth
+        } else if let Lookup::UnknownSubcommand { container, .. } = self.table.lookup(request) {
+            let name = super::error_reply::quoted(request.get(1).unwrap_or_default());
+            ErrorReply::UnknownSubcommand { container: container.name.to_string(), name }
+        } else {
+            router::unknown_command(request)
+        };
+        self.taint(ix);
+        self.refuse(ix, Family::Other, Reason::UnknownCommand, &error);
+        Handled::Done
+    }
+
+    fn handle_special(&mut self, ix: usize, command: CommandIx, request: &Request) -> Handled {
+        let table = self.table.clone();
+        let spec = table.get(command);
+        let traits = self.traits[usize::from(command.0)];
+        let local = match traits.handling {
+            Handling::Local(local) => Some(local),
+            _ => None,
+        };
+        let state = &self.sessions[ix].state;
+        if !state.is_authenticated && !local.is_some_and(super::local::is_allowed_unauthenticated) {
+            self.refuse(ix, traits.family, Reason::NoAuth, &ErrorReply::NoAuth);
+            return Handled::Done;
+        }
+        if state.is_subscribed_mode() && !local.is_some_and(super::pubsub::is_allowed_subscribed) {
+            let name = spec.name.replace('|', " ");
+            self.refuse(ix, traits.family, Reason::Unsupported, &ErrorReply::SubscribedMode { name });
+            return Handled::Done;
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        let route = router::route(traits.handling, spec, request, &mut keys);
+        self.keys = keys;
+        if self.sessions[ix].state.transaction.is_some() && !local.is_some_and(super::pinned::acts_in_transaction) {
+            return self.queue(ix, spec, traits.family, route, request);
+        }
+        match route {
+            Route::Local(local) => self.handle_local(ix, local, traits.family, request),
+            Route::One { slot, has_many_keys } => self.send_one(ix, command, slot, request, has_many_keys),
+            Route::Any => self.send_any(ix, command, request),
+            Route::Split(split) => self.send_split(ix, command, split, request),
+            Route::All(all) => self.send_all(ix, command, all, request),
+            Route::Pinned { slot, .. } => self.send_blocking(ix, command, slot, request),
+            Route::Refuse(error) => {
+                self.refuse(ix, traits.family, reason_of(&error), &error);
+                Handled::Done
+            }
+        }
+    }
+
+    /// Forwards a request whole to the owner of its slot.
+    #[inline]
+    pub fn send_one(
+        &mut self,
+        ix: usize,
+        command: CommandIx,
+        slot: Slot,
+        request: &Request,
+        has_many_keys: bool,
+    ) -> Handled {
+        let session = &self.sessions[ix];
+        if !session.gates.is_empty() && session.is_gated(slot) {
+            return Handled::NotYet;
+        }
+        let ticket = self.take_ticket(ix, command, Place::Waiting);
+        let tag = self.tag(ix, ticket, command, Aim::Owner(slot));
+        if has_many_keys {
+            // The node may answer TRYAGAIN to it and serve a later command for one of its keys.
+            self.sessions[ix].gates.push(Gate { slot, ticket, part: 0 });
+        }
+        self.forward(tag, &[request.frame]);
+        Handled::Done
+    }
+
+    fn send_any(&mut self, ix: usize, command: CommandIx, request: &Request) -> Handled {
+        let ticket = self.take_ticket(ix, command, Place::Waiting);
+        let tag = self.tag(ix, ticket, command, Aim::Any);
+        self.forward(tag, &[request.frame]);
+        Handled::Done
+    }
+
+    fn send_split(&mut self, ix: usize, command: CommandIx, split: Split, request: &Request) -> Handled {
+        let step = if split == Split::Pairs { 2 } else { 1 };
+        let mut grouped = std::mem::take(&mut self.grouped);
+        group_by_slot(request.args().skip(1).step_by(step), &mut grouped);
+        let session = &self.sessions[ix];
+        if !session.gates.is_empty() && grouped.iter().any(|(slot, _)| session.is_gated(*slot)) {
+            self.grouped = grouped;
+            return Handled::NotYet;
+        }
+        let policy = match split {
+            Split::Values => Policy::Values { positions: grouped.iter().map(|(_, number)| *number).collect() },
+            Split::Pairs => Policy::AllSucceed,
+            Split::Sum => Policy::Sum,
+        };
+        let is_write = self.traits[usize::from(command.0)].is_write;
+        let parts = grouped.chunk_by(|a, b| a.0 == b.0).count();
+        let merge = Merge::new(policy, session.state.version, parts, is_write);
+        let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
+        let name = request.raw(0, 0);
+        let raw_key = |number: u32| {
+            let at = 1 + number as usize * step;
+            request.raw(at, at + step - 1)
+        };
+        let mut tag = self.tag(ix, ticket, command, Aim::Any);
+        let mut head = Vec::new();
+        for (part, group) in grouped.chunk_by(|a, b| a.0 == b.0).enumerate() {
+            let slot = group[0].0;
+            tag.part = part as u32;
+            tag.aim = Aim::Owner(slot);
+            match *group {
+                [(_, number)] if step == 1 => self.forward(tag, &[b"*2\r\n", name, raw_key(number)]),
+                [(_, number)] => self.forward(tag, &[b"*3\r\n", name, raw_key(number)]),
+                _ => {
+                    head.clear();
+                    write_head(&mut head, b'*', 1 + group.len() * step);
+                    head.extend_from_slice(name);
+                    group.iter().for_each(|(_, number)| head.extend_from_slice(raw_key(*number)));
+                    self.sessions[ix].gates.push(Gate { slot, ticket, part: part as u32 });
+                    self.forward(tag, &[&head]);
+                }
+            }
+        }
+        self.grouped = grouped;
+        Handled::Done
+    }
+
+    fn send_all(&mut self, ix: usize, command: CommandIx, all: All, request: &Request) -> Handled {
+        // What changes or counts everything comes after all that the client sent before.
+        if !self.sessions[ix].gates.is_empty() {
+            return Handled::NotYet;
+        }
+        let version = self.sessions[ix].state.version;
+        let traits = self.traits[usize::from(command.0)];
+        let firsts = self.scan_order.first_slots();
+        if firsts.is_empty() {
+            // Nothing is known of the cluster yet: waits like any other request.
+            return self.send_any(ix, command, request);
+        }
+        let frame = request.frame;
+        match all {
+            All::Scan => return self.send_scan(ix, command, request),
+            All::RandomKey => {
+                let mut size = Vec::new();
+                write_request(&mut size, ["DBSIZE"]);
+                let merge = Merge::new(Policy::RandomKey, version, firsts.len() * 2, false);
+                let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
+                for (node, slot) in firsts.into_iter().enumerate() {
+                    let mut tag = self.tag(ix, ticket, command, Aim::Owner(slot));
+                    tag.part = node as u32 * 2;
+                    self.forward(tag, &[&size]);
+                    tag.part += 1;
+                    self.forward(tag, &[frame]);
+                }
+            }
+            All::Wait => {
+                if !self.sessions[ix].pipeline.is_empty() {
+                    return Handled::NotYet;
+                }
+                // WAIT blocks its connection, so it has others than the shared ones.
+                let merge = Merge::new(Policy::Min, version, firsts.len(), false);
+                let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
+                self.sessions[ix].busy = Some(Busy::Blocked);
+                for (part, slot) in firsts.into_iter().enumerate() {
+                    let mut tag = self.tag(ix, ticket, command, Aim::Owner(slot));
+                    tag.part = part as u32;
+                    tag.lane = Lane::Exclusive;
+                    // WAIT counts from the connection's last command: one that comes after all writes.
+                    self.forward_after(tag, &[b"*1\r\n$4\r\nPING\r\n", frame], 1);
+                }
+            }
+            _ => {
+                let policy = match all {
+                    All::Sum => Policy::Sum,
+                    All::Concat => Policy::Concat,
+                    All::LogicalAnd => Policy::LogicalAnd,
+                    All::Info => Policy::Info(Box::new(info::Request::new(request, self.gateway_facts(ix)))),
+                    _ => Policy::AllSucceed,
+                };
+                let is_write = traits.is_write || all == All::AllSucceed;
+                let merge = Merge::new(policy, version, firsts.len(), is_write);
+                let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
+                for (part, slot) in firsts.into_iter().enumerate() {
+                    let mut tag = self.tag(ix, ticket, command, Aim::Owner(slot));
+                    tag.part = part as u32;
+                    self.forward(tag, &[frame]);
+                }
+            }
+        }
+        Handled::Done
+    }
+
+    fn send_scan(&mut self, ix: usize, command: CommandIx, request: &Request) -> Handled {
+        let given = request.get(1).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        let Some((cursor, shard)) = given.and_then(|given: u64| Cursor::resume(given, &self.scan_order)) else {
+            self.refuse(ix, Family::Generic, Reason::Other, &ErrorReply::BadCursor);
+            return Handled::Done;
+        };
+        let Some(slot) = self.scan_order.first_slot_of(shard) else { return self.send_any(ix, command, request) };
+        let mut frame = Vec::with_capacity(request.frame.len() + 8);
+        let at = cursor.node.to_string();
+        write_request(
+            &mut frame,
+            request.args().enumerate().map(|(n, arg)| if n == 1 { at.as_bytes() } else { arg }).collect::<Vec<_>>(),
+        );
+        let merge = Merge::new(Policy::Scan { cursor }, self.sessions[ix].state.version, 1, false);
+        let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
+        let tag = self.tag(ix, ticket, command, Aim::Owner(slot));
+        self.forward(tag, &[&frame]);
+        Handled::Done
+    }
+
+    /// Takes the next ticket of a session for a command that just came.
+    #[inline]
+    pub fn take_ticket(&mut self, ix: usize, command: CommandIx, place: Place) -> Ticket {
+        let family = self.traits[usize::from(command.0)].family;
+        let came_at = self.now_us;
+        let session = &mut self.sessions[ix];
+        let is_mute = session.state.mutes_next();
+        session.pipeline.push(Entry { place, came_at, family, outcome: Outcome::Ok, is_mute })
+    }
+
+    /// What will be known of a request when its reply comes.
+    #[inline]
+    pub fn tag(&self, ix: usize, ticket: Ticket, command: CommandIx, aim: Aim) -> Tag {
+        Tag {
+            session: self.key_of(ix),
+            ticket,
+            part: 0,
+            aim,
+            command,
+            version: self.sessions[ix].state.version,
+            lane: Lane::Shared,
+            purpose: Purpose::Answer,
+            redirects: 0,
+            waits: 0,
+            sent_at: self.now_us,
+            held_at: 0,
+        }
+    }
+
+    /// Puts a request on its way, or holds it.
+    #[inline]
+    pub fn forward(&mut self, tag: Tag, parts: &[&[u8]]) {
+        self.forward_after(tag, parts, 0);
+    }
+
+    /// The same for a request that is preceded by others, whose `skip` replies do not count.
+    #[inline]
+    pub fn forward_after(&mut self, tag: Tag, parts: &[&[u8]], skip: u32) {
+        if tag.lane == Lane::Shared
+            && let Aim::Owner(slot) = tag.aim
+            && let Some((backend, shard)) = self.pipe_of(slot, tag.version)
+        {
+            self.recorder.shard(shard, 1);
+            self.backends[backend].wire.push(parts, skip, tag);
+            return self.mark_backend(backend);
+        }
+        let held = Held {
+            tag,
+            skip,
+            request: parts.concat(),
+            cause: Cause::Unreachable,
+            retry_at: self.now_us,
+            behind: 0,
+            is_overtaken: false,
+        };
+        if let Err(held) = self.try_forward(held) {
+            self.hold(held);
+        }
+    }
+
+    /// Answers a client at once, in turn.
+    pub fn answer_now(&mut self, ix: usize, family: Family, outcome: Outcome, write: impl FnOnce(&mut ReplyWriter)) {
+        let version = self.sessions[ix].state.version;
+        let mut out = self.buffer();
+        write(&mut ReplyWriter { out: &mut out, version });
+        let came_at = self.now_us;
+        let session = &mut self.sessions[ix];
+        let is_mute = session.state.mutes_next();
+        let ticket =
+            session.pipeline.push(Entry { place: Place::Waiting, came_at, family, outcome, is_mute });
+        let key = self.key_of(ix);
+        self.answer(key, ticket, outcome, &out);
+        self.recycle(out);
+    }
+
+    /// Answers a client with an error of ours; nothing was executed.
+    pub fn refuse(&mut self, ix: usize, family: Family, reason: Reason, error: &ErrorReply) {
+        self.recorder.refused(reason);
+        self.answer_now(ix, family, Outcome::Refused, |reply| reply.error(&error.to_string()));
+    }
+
+    /// A client chose another protocol version.
+    pub fn set_version(&mut self, ix: usize, version: Version) {
+        self.sessions[ix].state.version = version;
+        self.want_version(version);
+    }
+}
+
+/// The metric label of a refusal.
+fn reason_of(error: &ErrorReply) -> Reason {
+    match error {
+        ErrorReply::Arity { .. } => Reason::Arity,
+        ErrorReply::CrossSlot { .. } | ErrorReply::CrossSlotMulti => Reason::CrossSlot,
+        ErrorReply::Refused { .. } => Reason::Unsupported,
+        _ => Reason::Other,
+    }
+}

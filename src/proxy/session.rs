@@ -1,0 +1,120 @@
+//! One client: its bytes in, its replies out, and what holds it up. The reading of commands is in
+//! `read`, what becomes of them in `dispatch`.
+
+use super::client_state::ClientState;
+use super::pipeline::{Pipeline, Ticket};
+use crate::resp::{RequestProgress, RequestScanner};
+use crate::telemetry::Close;
+use crate::topology::Slot;
+use std::net::SocketAddr;
+
+/// While this lasts, no further command of the client is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// A blocking command waits for data; a client that leaves takes it along.
+    Blocked,
+    /// A command runs alone, over a connection of the session's own.
+    Alone,
+    /// A large request waits until its node is known to serve the key; its first `scanned` bytes are
+    /// whole arguments.
+    Probing { scanned: usize, progress: RequestProgress },
+    /// A large request is passed on as it comes.
+    Uploading { backend: usize, ticket: Ticket, progress: RequestProgress },
+    /// The rest of a large request that was refused is thrown away.
+    Discarding { progress: RequestProgress },
+    /// A large reply is passed on as it comes.
+    Relaying { backend: usize },
+}
+
+/// Later commands for this slot wait until the ticket's part is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gate {
+    pub slot: Slot,
+    pub ticket: Ticket,
+    pub part: u32,
+}
+
+/// WATCH: the connection that keeps the watch, until EXEC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    pub slot: Slot,
+    /// Without it the watch is lost, and EXEC must not run.
+    pub backend: Option<usize>,
+}
+
+/// Our work for one client connection.
+#[derive(Debug)]
+pub struct Session {
+    pub generation: u32,
+    /// The client's number, unique in this process; what CLIENT ID answers.
+    pub id: u64,
+    pub addr: SocketAddr,
+    pub state: ClientState,
+    pub pipeline: Pipeline,
+    /// Input that is not a whole command yet, or whose turn has not come.
+    pub tail: Vec<u8>,
+    /// How far the request at the beginning of `tail` is scanned, when that is worth keeping.
+    pub scan: Option<Box<RequestScanner>>,
+    /// Replies to be written; the first `written` bytes are.
+    pub out: Vec<u8>,
+    pub written: usize,
+    pub gates: Vec<Gate>,
+    pub busy: Option<Busy>,
+    pub watch: Option<Watch>,
+    /// When the client last sent something, in microseconds of the worker's clock.
+    pub heard_at: u64,
+    /// Since when it has not taken what waits for it; 0: it has.
+    pub stuck_at: u64,
+    /// Commands wait in `tail`, or the socket is not read, until something is answered or written.
+    pub is_stalled: bool,
+    /// The client sends no more.
+    pub is_eof: bool,
+    /// To be closed once everything is written, and why.
+    pub closing: Option<Close>,
+    /// Stands in the worker's list of sessions with something to write.
+    pub is_dirty: bool,
+    /// Stands in the worker's list of sessions to be looked at again.
+    pub is_resuming: bool,
+}
+
+impl Session {
+    pub fn new(generation: u32, id: u64, addr: SocketAddr, is_authenticated: bool, now: u64) -> Session {
+        Session {
+            generation,
+            id,
+            addr,
+            state: ClientState::new(is_authenticated),
+            pipeline: Pipeline::default(),
+            tail: Vec::new(),
+            scan: None,
+            out: Vec::new(),
+            written: 0,
+            gates: Vec::new(),
+            busy: None,
+            watch: None,
+            heard_at: now,
+            stuck_at: 0,
+            is_stalled: false,
+            is_eof: false,
+            closing: None,
+            is_dirty: false,
+            is_resuming: false,
+        }
+    }
+
+    /// Bytes that wait to be written to the client.
+    #[inline]
+    pub fn unwritten(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// Whether a command for `slot` must wait for an earlier one.
+    pub fn is_gated(&self, slot: Slot) -> bool {
+        self.gates.iter().any(|gate| gate.slot == slot)
+    }
+
+    /// Whether nothing is owed and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.pipeline.is_empty() && self.unwritten() == 0 && self.tail.is_empty() && self.busy.is_none()
+    }
+}

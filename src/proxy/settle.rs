@@ -1,0 +1,499 @@
+//! A node's bytes → replies → the client's answer, another try, or the end of the request.
+
+use super::core::Core;
+use super::error_reply::ErrorReply;
+use super::fanout::Merge;
+use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
+use super::pipeline::{Place, Ticket};
+use super::redirect::{Cause, Verdict, verdict};
+use super::session::Busy;
+use crate::backend::{Backoff, Flight};
+use crate::resp::ReplyWriter;
+use crate::telemetry::{Close, Outcome, Reason, RedirectKind};
+use std::time::Duration;
+
+/// The bytes of ASKING as it precedes a request.
+pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
+/// Redirects that a request follows at once; after so many, it waits between them until the time to
+/// hold is over.
+const QUICK_REDIRECTS: u8 = 5;
+
+impl Core {
+    /// Bytes came from a node.
+    pub fn backend_bytes(&mut self, ix: usize, bytes: &[u8]) {
+        self.recorder.backend_bytes_in(bytes.len() as u64);
+        let Some(backend) = self.backends.get_mut(ix) else { return };
+        backend.wire.heard_at = self.now;
+        let mut bytes = bytes;
+        if !backend.wire.is_up() {
+            match backend.wire.advance_greeting(bytes) {
+                Ok(consumed) => bytes = &bytes[consumed..],
+                Err(error) => {
+                    tracing::warn!(node = %backend.wire.node, addr = %backend.wire.addr, %error, "cannot use a node");
+                    self.recorder.backend_refused();
+                    return self.close_backend(ix, true);
+                }
+            }
+            if backend.wire.is_up() {
+                self.backend_is_up(ix);
+            }
+            if bytes.is_empty() {
+                return;
+            }
+        }
+        let wire = &mut self.backends[ix].wire;
+        if wire.tail.is_empty() {
+            let consumed = self.read_replies(ix, bytes);
+            if let Some(backend) = self.backends.get_mut(ix) {
+                backend.wire.tail.extend_from_slice(&bytes[consumed..]);
+            }
+        } else {
+            wire.tail.extend_from_slice(bytes);
+            self.read_reply_tail(ix);
+        }
+    }
+
+    /// Bytes of a node were read straight to the end of the connection's tail.
+    pub fn backend_bytes_in_place(&mut self, ix: usize, count: usize) {
+        self.recorder.backend_bytes_in(count as u64);
+        if let Some(backend) = self.backends.get_mut(ix) {
+            backend.wire.heard_at = self.now;
+            self.read_reply_tail(ix);
+        }
+    }
+
+    fn read_reply_tail(&mut self, ix: usize) {
+        let mut tail = std::mem::take(&mut self.backends[ix].wire.tail);
+        let consumed = self.read_replies(ix, &tail);
+        if consumed == tail.len() {
+            self.recycle(tail);
+        } else if let Some(backend) = self.backends.get_mut(ix) {
+            tail.drain(..consumed);
+            backend.wire.tail = tail;
+        }
+    }
+
+    /// Takes the whole replies in `buf`; returns how many bytes are done with. The connection may be
+    /// closed meanwhile.
+    fn read_replies(&mut self, ix: usize, buf: &[u8]) -> usize {
+        let mut start = 0;
+        loop {
+            let Some(backend) = self.backends.get_mut(ix) else { return buf.len() };
+            let from = start + backend.wire.scanned;
+            if from == buf.len() {
+                return start;
+            }
+            let Ok(advance) = backend.wire.scanner.advance(&buf[from..]) else {
+                tracing::warn!(node = %backend.wire.node, "a node sent bytes that are not a reply");
+                self.close_backend(ix, true);
+                return buf.len();
+            };
+            let end = from + advance.consumed;
+            if backend.is_streaming_reply(&buf[start..]) {
+                let is_done = advance.is_done;
+                self.relay(ix, &buf[start..end], is_done);
+                start = end;
+            } else if advance.is_done {
+                backend.wire.scanned = 0;
+                let is_discarding = std::mem::take(&mut backend.is_discarding);
+                if is_discarding {
+                    self.drop_front(ix);
+                } else {
+                    self.on_reply(ix, &buf[start..end]);
+                }
+                start = end;
+            } else if backend.is_discarding {
+                start = end;
+            } else {
+                backend.wire.scanned = end - start;
+                let size = end - start + backend.wire.scanner.body_left();
+                if size > self.config.stream_threshold {
+                    self.on_large_reply(ix, size);
+                    if self.backends.get(ix).is_some_and(|backend| backend.is_discarding) {
+                        self.backends[ix].wire.scanned = 0;
+                        start = end;
+                    }
+                }
+            }
+            if !advance.is_done {
+                return start;
+            }
+        }
+    }
+
+    pub fn drop_front(&mut self, ix: usize) {
+        let wire = &mut self.backends[ix].wire;
+        if let Some(flight) = wire.flights.pop_front() {
+            wire.outbox.pop_front(flight.len as usize);
+        }
+        self.after_flight(ix);
+    }
+
+    /// One whole reply of a node.
+    #[inline]
+    pub fn on_reply(&mut self, ix: usize, reply: &[u8]) {
+        let backend = &mut self.backends[ix];
+        if self.subscriptions.is_subscriber(ix) {
+            return self.on_message(reply);
+        }
+        let Some(front) = backend.wire.flights.front_mut() else {
+            // Unasked: a push, or why the node is about to close ("max number of clients reached").
+            if reply[0] != b'>' {
+                self.close_backend(ix, true);
+            }
+            return;
+        };
+        if reply[0] == b'>' {
+            return;
+        }
+        if front.skip > 0 {
+            front.skip -= 1;
+            if reply[0] == b'-' && backend.bounce.is_none() && verdict(reply) != Verdict::Final {
+                backend.bounce = Some(reply.to_vec());
+            }
+            return;
+        }
+        if reply[0] == b'-' {
+            return self.on_error(ix, reply);
+        }
+        let Some(flight) = backend.wire.flights.pop_front() else { return };
+        backend.wire.outbox.pop_front(flight.len as usize);
+        backend.bounce = None;
+        self.settle(&flight.tag, Outcome::Ok, reply);
+        if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
+            self.after_flight(ix);
+        }
+    }
+
+    /// An error reply: the client's answer, or a reason to try elsewhere or later.
+    fn on_error(&mut self, ix: usize, reply: &[u8]) {
+        let backend = &mut self.backends[ix];
+        let bounce = backend.bounce.take().filter(|_| reply.starts_with(b"-EXECABORT"));
+        let Some(front) = backend.wire.flights.front() else { return };
+        let tag = front.tag;
+        let is_watched = backend.is_kept;
+        let judged = bounce.as_deref().unwrap_or(reply);
+        match verdict(judged) {
+            Verdict::Final => {
+                let Some(flight) = backend.wire.flights.pop_front() else { return };
+                backend.wire.outbox.pop_front(flight.len as usize);
+                self.settle(&flight.tag, Outcome::Error, reply);
+                self.after_flight(ix);
+            }
+            // The watch was for this node and is lost: the transaction must not run elsewhere.
+            _ if is_watched && tag.purpose == Purpose::Answer => {
+                let Some(flight) = backend.wire.flights.pop_front() else { return };
+                backend.wire.outbox.pop_front(flight.len as usize);
+                self.watch_bounced(&flight.tag);
+                self.after_flight(ix);
+            }
+            Verdict::Moved(target) => {
+                self.recorder.redirect(RedirectKind::Moved);
+                let addr = self.backends[ix].wire.addr;
+                let known = target.resolve(addr, &self.topology);
+                if let Some(node) = known.and_then(|addr| self.topology.node_by_addr(addr)) {
+                    let seen = self.topology.clone();
+                    self.shared.patch(&seen, target.slot, node);
+                } else {
+                    self.shared.hint_stale();
+                }
+                self.bounce(ix, Cause::Moved, Aim::Owner(target.slot), known.is_some());
+                self.load_topology();
+            }
+            Verdict::Ask(target) => {
+                self.recorder.redirect(RedirectKind::Ask);
+                let addr = self.backends[ix].wire.addr;
+                match target.resolve(addr, &self.topology) {
+                    Some(addr) => {
+                        self.bounce(ix, Cause::Ask, Aim::Node { addr, slot: target.slot, is_asking: true }, true);
+                    }
+                    None => {
+                        self.shared.hint_stale();
+                        self.bounce(ix, Cause::Ask, Aim::Owner(target.slot), false);
+                    }
+                }
+            }
+            Verdict::Wait(cause) => {
+                self.recorder.redirect(kind_of(cause));
+                if cause != Cause::TryAgain {
+                    self.shared.hint_stale();
+                }
+                let aim = match tag.aim {
+                    // The importing node has only some of the keys: the next try begins at the owner.
+                    Aim::Node { slot, .. } => Aim::Owner(slot),
+                    aim => aim,
+                };
+                self.bounce(ix, cause, aim, false);
+            }
+        }
+    }
+
+    /// Takes the oldest request back from a connection, to try it again: at once, or a little later.
+    fn bounce(&mut self, ix: usize, cause: Cause, aim: Aim, is_at_once: bool) {
+        let backend = &mut self.backends[ix];
+        let Some(Flight { len, skip: _, mut tag }) = backend.wire.flights.pop_front() else { return };
+        let sent = backend.wire.outbox.front(len as usize);
+        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
+        backend.wire.outbox.pop_front(len as usize);
+        if tag.purpose == Purpose::Discard || request.is_empty() {
+            if tag.purpose == Purpose::Answer {
+                // A streamed request: its bytes are gone.
+                self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::UploadMoved);
+            }
+            return self.after_flight(ix);
+        }
+        let behind = if cause == Cause::Ask || tag.lane == Lane::Exclusive {
+            0
+        } else {
+            let is_follower = |other: &&Flight<Tag>| {
+                other.tag.session == tag.session
+                    && other.tag.purpose == Purpose::Answer
+                    && other.tag.aim.slot() == tag.aim.slot()
+                    && tag.aim.slot().is_some()
+            };
+            backend.wire.flights.iter().filter(is_follower).count() as u32
+        };
+        self.note_follower(&tag, false);
+        let is_at_once = is_at_once && tag.redirects < QUICK_REDIRECTS;
+        if matches!(cause, Cause::Moved | Cause::Ask) {
+            tag.redirects = tag.redirects.saturating_add(1);
+        }
+        tag.aim = aim;
+        let wait = if is_at_once { Duration::ZERO } else { wait_of(cause, tag.waits) };
+        tag.waits = tag.waits.saturating_add(u8::from(!is_at_once));
+        let skip = replies_before_last(&request);
+        self.after_flight(ix);
+        let retry_at = self.now_us + wait.as_micros() as u64;
+        self.hold(Held { tag, skip, request, cause, retry_at, behind, is_overtaken: false });
+    }
+
+    /// A connection broke: each request on it is held again, or its client is told.
+    pub fn lose_flights(&mut self, backend: &mut super::core::Backend) {
+        let wire = &mut backend.wire;
+        let table = self.table.clone();
+        if let Some(owner) = backend.owner {
+            self.upload_lost(owner);
+        }
+        while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
+            let len = len as usize;
+            let was_sent = wire.outbox.was_front_sent(len);
+            let request = if len == 0 { Vec::new() } else { wire.outbox.front(len).to_vec() };
+            wire.outbox.pop_front(len);
+            if tag.purpose == Purpose::Discard {
+                continue;
+            }
+            let request = match request.strip_prefix(ASKING) {
+                Some(rest) => rest.to_vec(),
+                None => request,
+            };
+            if tag.purpose == Purpose::Stream && backend.is_relaying {
+                self.cut(tag.session);
+                continue;
+            }
+            if backend.is_kept && tag.purpose == Purpose::Answer {
+                self.watch_bounced(&tag);
+                continue;
+            }
+            let spec = table.get(tag.command);
+            let is_repeatable = !request.is_empty()
+                && (!was_sent || tag.purpose != Purpose::Answer || self.is_repeatable(spec, &request, tag.lane));
+            if is_repeatable {
+                let mut tag = tag;
+                if let Aim::Node { slot, .. } = tag.aim {
+                    tag.aim = Aim::Owner(slot);
+                }
+                let skip = replies_before_last(&request);
+                let retry_at = self.now_us;
+                self.hold(Held {
+                    tag,
+                    skip,
+                    request,
+                    cause: Cause::Unreachable,
+                    retry_at,
+                    behind: 0,
+                    is_overtaken: false,
+                });
+            } else {
+                self.answer_error(&tag, Outcome::Failed, Reason::UnknownOutcome, &ErrorReply::OutcomeUnknown);
+            }
+        }
+        if backend.is_kept
+            && let Some(owner) = backend.owner
+            && let Some(session) = self.session_of(owner)
+            && let Some(watch) = &mut session.watch
+        {
+            watch.backend = None;
+        }
+    }
+
+    fn is_repeatable(&mut self, spec: &crate::command::Spec, request: &[u8], lane: Lane) -> bool {
+        if lane == Lane::Exclusive {
+            return false;
+        }
+        let mut scanner = std::mem::take(&mut self.scanner);
+        scanner.reset();
+        let is_repeatable = scanner.scan(request, crate::resp::Limits::USUAL).is_ok() && {
+            let request = crate::resp::Request::new(request, scanner.args());
+            super::router::is_harmless_to_repeat(spec, &request)
+        };
+        // The scanner may be in use by the caller's caller, who resets it for each request.
+        self.scanner = scanner;
+        is_repeatable
+    }
+
+    /// The reply that counts has come.
+    #[inline]
+    fn settle(&mut self, tag: &Tag, outcome: Outcome, reply: &[u8]) {
+        self.recorder.backend_latency(Duration::from_micros(self.now_us.saturating_sub(tag.sent_at)));
+        match tag.purpose {
+            Purpose::Answer => self.answer_part(tag, outcome, reply),
+            Purpose::Discard => {}
+            Purpose::Probe => self.probe_answered(tag, reply),
+            Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),
+        }
+    }
+
+    /// Answers a request whole, or a part of one.
+    #[inline]
+    pub fn answer_part(&mut self, tag: &Tag, outcome: Outcome, reply: &[u8]) {
+        let Some(session) = self.sessions.get_mut(tag.session.ix as usize) else { return };
+        if session.generation != tag.session.generation {
+            return;
+        }
+        if !session.gates.is_empty() {
+            session.gates.retain(|gate| gate.ticket != tag.ticket || gate.part != tag.part);
+            self.wants_release = true;
+            self.note_follower(tag, outcome != Outcome::Refused);
+        }
+        let session = &mut self.sessions[tag.session.ix as usize];
+        let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return };
+        if let Place::Merging(merge) = &mut entry.place {
+            let limit = self.config.output_hard_limit;
+            let is_last = merge.add(tag.part as usize, reply);
+            if is_last && let Place::Merging(merge) = std::mem::replace(&mut entry.place, Place::Waiting) {
+                self.finish_merge(tag.session, tag.ticket, *merge, limit);
+            } else if session.is_stalled {
+                self.resume(tag.session.ix as usize);
+            }
+            return;
+        }
+        self.answer(tag.session, tag.ticket, outcome, reply);
+    }
+
+    fn finish_merge(&mut self, key: SessionKey, ticket: Ticket, merge: Merge, limit: usize) {
+        let outcome = if merge.has_failed() { Outcome::Error } else { Outcome::Ok };
+        if merge.len() > limit {
+            let error = ErrorReply::ReplyTooLarge { limit };
+            return self.answer(key, ticket, Outcome::Refused, &error_line(&error));
+        }
+        let reply = merge.finish();
+        let outcome = if reply.starts_with(b"-") { Outcome::Error } else { outcome };
+        self.answer(key, ticket, outcome, &reply);
+    }
+
+    /// Gives a client its answer, in its turn.
+    #[inline]
+    pub fn answer(&mut self, key: SessionKey, ticket: Ticket, outcome: Outcome, reply: &[u8]) {
+        let ix = key.ix as usize;
+        let now = self.now_us;
+        let Some(session) = self.sessions.get_mut(ix).filter(|session| session.generation == key.generation) else {
+            return;
+        };
+        if !session.pipeline.is_first(ticket) {
+            session.pipeline.store(ticket, outcome, reply.to_vec());
+            return;
+        }
+        let Some(entry) = session.pipeline.pop() else { return };
+        if session.out.capacity() == 0 {
+            session.out = self.buffers.pop().unwrap_or_default();
+        }
+        if !entry.is_mute {
+            session.out.extend_from_slice(reply);
+        }
+        self.recorder.request(entry.family, outcome, Duration::from_micros(now - entry.came_at));
+        while let Some((entry, reply)) = session.pipeline.pop_ready() {
+            if !entry.is_mute {
+                session.out.extend_from_slice(&reply);
+            }
+            self.recorder.request(entry.family, entry.outcome, Duration::from_micros(now - entry.came_at));
+        }
+        if session.busy.is_some() && session.pipeline.is_empty() {
+            match session.busy {
+                Some(Busy::Alone | Busy::Blocked | Busy::Relaying { .. }) => session.busy = None,
+                // Refused before its body was read.
+                Some(Busy::Probing { progress, .. } | Busy::Uploading { progress, .. }) => {
+                    session.busy = Some(Busy::Discarding { progress });
+                }
+                _ => {}
+            }
+        }
+        if !session.gates.is_empty() {
+            self.wants_release = true;
+        }
+        if session.unwritten() > self.config.output_hard_limit && session.closing.is_none() {
+            self.cut(key);
+        }
+        self.mark_session(ix);
+        self.resume(ix);
+    }
+
+    /// Ends a client's connection at once: it takes too little, or what it is owed is lost.
+    pub fn cut(&mut self, key: SessionKey) {
+        if let Some(session) = self.session_of(key) {
+            session.closing = Some(Close::Output);
+            session.out.clear();
+            session.written = 0;
+            session.pipeline = Default::default();
+            session.tail = Vec::new();
+            session.is_stalled = true;
+            self.mark_session(key.ix as usize);
+        }
+    }
+
+    /// Answers a request, or a part of one, with an error of ours.
+    pub fn answer_error(&mut self, tag: &Tag, outcome: Outcome, reason: Reason, error: &ErrorReply) {
+        self.recorder.refused(reason);
+        let line = error_line(error);
+        let tag = Tag { purpose: Purpose::Answer, ..*tag };
+        self.answer_part(&tag, outcome, &line);
+    }
+}
+
+pub fn error_line(error: &ErrorReply) -> Vec<u8> {
+    let mut line = Vec::new();
+    ReplyWriter { out: &mut line, version: crate::resp::Version::Resp2 }.error(&error.to_string());
+    line
+}
+
+fn wait_of(cause: Cause, waits: u8) -> Duration {
+    let (first, most) = cause.waits();
+    Backoff::at(first, most, u32::from(waits))
+}
+
+/// How many replies come before the one that counts, when several requests travel as one: a
+/// transaction with MULTI and what it queued.
+fn replies_before_last(request: &[u8]) -> u32 {
+    let (mut scanner, mut pos, mut count) = (crate::resp::RequestScanner::default(), 0, 0);
+    while pos < request.len() {
+        scanner.reset();
+        let Ok(crate::resp::RequestScan::Complete { len }) = scanner.scan(&request[pos..], crate::resp::Limits::USUAL)
+        else {
+            break;
+        };
+        pos += len;
+        count += 1;
+    }
+    u32::saturating_sub(count, 1)
+}
+
+fn kind_of(cause: Cause) -> RedirectKind {
+    match cause {
+        Cause::Moved => RedirectKind::Moved,
+        Cause::Ask => RedirectKind::Ask,
+        Cause::TryAgain => RedirectKind::TryAgain,
+        Cause::ClusterDown | Cause::Unreachable => RedirectKind::ClusterDown,
+        Cause::Loading => RedirectKind::Loading,
+        Cause::MasterDown => RedirectKind::MasterDown,
+        Cause::ReadOnly => RedirectKind::ReadOnly,
+    }
+}

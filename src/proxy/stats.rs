@@ -1,0 +1,114 @@
+//! What the workers share: who is connected, and a few totals. Touched when a client comes, goes or
+//! names itself, never per command.
+
+use dashmap::DashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// What CLIENT LIST tells of a client.
+#[derive(Debug, Clone)]
+pub struct ClientInfo {
+    pub addr: SocketAddr,
+    pub worker: usize,
+    pub connected_at: Instant,
+    pub name: Box<[u8]>,
+    pub lib_name: Box<[u8]>,
+    pub lib_ver: Box<[u8]>,
+    pub is_resp3: bool,
+}
+
+/// Shared by all workers and the admin side.
+#[derive(Debug)]
+pub struct Stats {
+    pub started: Instant,
+    clients: DashMap<u64, ClientInfo>,
+    next_client: AtomicU64,
+    connected: AtomicUsize,
+    /// Subscribers of each channel and pattern over all workers, for PUBLISH's count.
+    pub channels: DashMap<Box<[u8]>, usize>,
+    pub patterns: DashMap<Box<[u8]>, usize>,
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            started: Instant::now(),
+            clients: DashMap::new(),
+            next_client: AtomicU64::new(1),
+            connected: AtomicUsize::new(0),
+            channels: DashMap::new(),
+            patterns: DashMap::new(),
+        }
+    }
+}
+
+impl Stats {
+    /// Gives a client its number, unless there are `most` already.
+    pub fn admit_client(&self, addr: SocketAddr, worker: usize, most: usize) -> Option<u64> {
+        let admitted = self.connected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < most).then_some(count + 1)
+        });
+        admitted.ok()?;
+        let id = self.next_client.fetch_add(1, Ordering::Relaxed);
+        let info = ClientInfo {
+            addr,
+            worker,
+            connected_at: Instant::now(),
+            name: Box::default(),
+            lib_name: Box::default(),
+            lib_ver: Box::default(),
+            is_resp3: false,
+        };
+        self.clients.insert(id, info);
+        Some(id)
+    }
+
+    pub fn forget_client(&self, id: u64) {
+        if self.clients.remove(&id).is_some() {
+            self.connected.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn update_client(&self, id: u64, change: impl FnOnce(&mut ClientInfo)) {
+        if let Some(mut info) = self.clients.get_mut(&id) {
+            change(&mut info);
+        }
+    }
+
+    pub fn client(&self, id: u64) -> Option<ClientInfo> {
+        self.clients.get(&id).map(|info| info.clone())
+    }
+
+    /// All clients, by number.
+    pub fn clients(&self) -> Vec<(u64, ClientInfo)> {
+        let mut all: Vec<(u64, ClientInfo)> =
+            self.clients.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    pub fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// How many clients have connected so far.
+    pub fn total_connections(&self) -> u64 {
+        self.next_client.load(Ordering::Relaxed) - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_beyond_the_limit_are_not_admitted() {
+        let (stats, addr) = (Stats::default(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let first = stats.admit_client(addr, 0, 1).unwrap();
+        assert_eq!(stats.admit_client(addr, 0, 1), None);
+        stats.forget_client(first);
+        stats.forget_client(first);
+        assert_eq!((stats.connected(), stats.admit_client(addr, 0, 1)), (0, Some(2)));
+    }
+}
