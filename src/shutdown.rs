@@ -132,6 +132,7 @@ impl Shutdown {
                 if count > 1 {
                     tracing::warn!(signal = name, "second signal, ending at once");
                     // The shell's convention for a process that a signal ended.
+                    #[expect(clippy::disallowed_methods, reason = "asked for twice: at once, not tidily")]
                     std::process::exit(128 + number);
                 }
                 tracing::info!(signal = name, "draining; a second signal ends at once");
