@@ -49,7 +49,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(35));
         for whole in [10, 20, 35, 35] {
             let wait = backoff.next_wait();
-            assert!(wait <= Duration::from_millis(whole) && wait * 2 >= Duration::from_millis(whole), "{wait:?}");
+            assert!(
+                wait <= Duration::from_millis(whole) && wait * 2 >= Duration::from_millis(whole),
+                "{wait:?}"
+            );
         }
         (0..100).for_each(|_| assert!(backoff.next_wait() <= Duration::from_millis(35)));
         backoff.reset();

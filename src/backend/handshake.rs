@@ -82,7 +82,8 @@ impl Handshake {
             return Err(HandshakeError::Refused(String::from_utf8_lossy(error.trim_ascii()).into_owned()));
         }
         let Some(expected) = self.expected.filter(|_| self.replies_left == 0) else { return Ok(()) };
-        let id = self.reply.strip_prefix(b"$40\r\n").and_then(|id| id.strip_suffix(b"\r\n")).unwrap_or_default();
+        let id =
+            self.reply.strip_prefix(b"$40\r\n").and_then(|id| id.strip_suffix(b"\r\n")).unwrap_or_default();
         if id == expected.as_str().as_bytes() {
             Ok(())
         } else {
@@ -125,7 +126,8 @@ mod tests {
     #[test]
     fn the_password_goes_first() {
         let mut out = Vec::new();
-        let credentials = Credentials { user: Some("app".into()), password: Some(crate::secret::Secret::new("secret")) };
+        let credentials =
+            Credentials { user: Some("app".into()), password: Some(crate::secret::Secret::new("secret")) };
         Handshake::begin(&mut out, Version::Resp2, &credentials, None);
         assert!(out.starts_with(b"*3\r\n$4\r\nAUTH\r\n$3\r\napp\r\n$6\r\nsecret\r\n*2\r\n"));
     }
