@@ -3,9 +3,12 @@
 //! Exit codes are the same everywhere: 0 fine, 1 something is wrong, 2 used wrongly, 3 refused because
 //! it would not be safe.
 
+mod bootstrap;
+mod check;
 mod config;
 mod explain;
 mod explanation;
+mod nodes;
 mod serve;
 
 use crate::config::Settings;
@@ -55,6 +58,8 @@ pub enum Output {
         sends each command to the node that has its keys.",
     after_help = "Examples:
   slotgate serve --seed redis-0:6379,redis-1:6379
+  slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
+  slotgate check redis-0:6379
   slotgate explain --seed redis-0:6379 SET user:{42}:name x
   slotgate config show
 
@@ -71,6 +76,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
+    Bootstrap(bootstrap::Args),
+    Check(check::Args),
     #[command(subcommand)]
     Config(config::Command),
     Explain(explain::Args),
@@ -82,6 +89,8 @@ pub fn run() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let ended = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Bootstrap(args) => bootstrap::run(args),
+        Command::Check(args) => check::run(args),
         Command::Config(command) => config::run(command),
         Command::Explain(args) => explain::run(args),
     };

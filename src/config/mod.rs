@@ -18,7 +18,7 @@ pub use secrets::{Place, locate as locate_secret, read as read_secret};
 pub use settings::Settings;
 pub use units::{Address, Count, Size, Span, UnitError};
 
-use crate::control::node_client::Credentials;
+use crate::backend::Credentials;
 use crate::control::refresh;
 use crate::secret::Secret;
 use crate::{admin, proxy, telemetry::logging};
@@ -77,12 +77,14 @@ impl Config {
             })
         });
         let settings = layers.settings();
-        let credentials = credentials(layers, settings.user.clone(), node_password.as_ref());
         if !problems.is_empty() {
             return Err(problems);
         }
-        let credentials = credentials.map_err(|problem| vec![problem])?;
-        Ok(hand_out(settings, credentials, node_password, require_password))
+        if settings.user.is_some() && node_password.is_none() {
+            let message = "a user needs a password; give password-file as well";
+            return Err(vec![layers.problem("user", message)]);
+        }
+        Ok(hand_out(settings, node_password, require_password))
     }
 }
 
@@ -99,31 +101,8 @@ pub fn load_layers(
     Layers::gather(flags, environment, file).map_err(ConfigError::Problems)
 }
 
-/// Who the control plane is towards the nodes.
-fn credentials(
-    layers: &Layers,
-    user: Option<String>,
-    password: Option<&Secret>,
-) -> Result<Option<Credentials>, Problem> {
-    match password {
-        Some(password) => match std::str::from_utf8(password.expose()) {
-            Ok(text) => Ok(Some(Credentials { user, password: text.to_string() })),
-            Err(_) => Err(layers.problem("password-file", "the password towards nodes must be UTF-8")),
-        },
-        None if user.is_some() => {
-            Err(layers.problem("user", "a user needs a password; give password-file as well"))
-        }
-        None => Ok(None),
-    }
-}
-
 /// Gives each module its part. What a setting leaves open keeps the module's own default.
-fn hand_out(
-    settings: Settings,
-    credentials: Option<Credentials>,
-    node_password: Option<Secret>,
-    require_password: Option<Secret>,
-) -> Config {
+fn hand_out(settings: Settings, node_password: Option<Secret>, require_password: Option<Secret>) -> Config {
     let proxy = proxy::Config::default();
     let admin = admin::Config::default();
     let log = logging::Config::default();
@@ -141,8 +120,8 @@ fn hand_out(
             idle_timeout: (!idle_timeout.is_zero()).then_some(idle_timeout),
             hold: span(settings.hold, defaults.hold),
             require_password,
-            node_user: settings.user,
-            node_password,
+            node_user: settings.user.clone(),
+            node_password: node_password.clone(),
             pipeline_limit: count(settings.pipeline_limit, proxy.pipeline_limit),
             output_soft_limit: size(settings.output_soft_limit, proxy.output_soft_limit),
             output_hard_limit: size(settings.output_hard_limit, proxy.output_hard_limit),
@@ -160,7 +139,7 @@ fn hand_out(
         refresh: refresh::Config {
             seeds: settings.seed.unwrap_or_default(),
             seed_file: settings.seed_file,
-            credentials,
+            credentials: Credentials { user: settings.user, password: node_password },
             refresh: span(settings.refresh, defaults.refresh),
             ..refresh::Config::default()
         },
@@ -222,8 +201,9 @@ mod tests {
         assert_eq!(refresh.seeds, ["a:1".parse().unwrap()]);
         assert_eq!(refresh.seed_file, Some("/seeds".into()));
         assert_eq!(refresh.refresh, Duration::from_secs(3));
-        let credentials = Credentials { user: Some("gate".to_string()), password: "hunter2".to_string() };
-        assert_eq!(refresh.credentials, Some(credentials));
+        let credentials =
+            Credentials { user: Some("gate".to_string()), password: Some(Secret::new("hunter2")) };
+        assert_eq!(refresh.credentials, credentials);
     }
 
     #[test]

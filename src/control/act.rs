@@ -2,10 +2,11 @@
 //! twice, and never does harm when the cluster changed since it was planned.
 
 use super::action::{Action, Party};
-use super::node_client::{Credentials, NodeClient, NodeError};
+use super::node_client::{NodeClient, NodeError};
 use super::observe::{Flags, ObserveError, Release, observe_node};
 use super::plan::form::missing;
 use super::view::Observation;
+use crate::backend::Credentials;
 use crate::topology::{NodeId, SlotRange};
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -45,7 +46,7 @@ pub enum ActError {
 /// Carries actions out on the nodes of one cluster.
 #[derive(Debug)]
 pub struct Actor {
-    credentials: Option<Credentials>,
+    credentials: Credentials,
     /// For each step of asking a node.
     limit: Duration,
     /// The nodes that may be brought together.
@@ -53,7 +54,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    pub fn new(credentials: Option<Credentials>, limit: Duration, ours: HashSet<NodeId>) -> Actor {
+    pub fn new(credentials: Credentials, limit: Duration, ours: HashSet<NodeId>) -> Actor {
         Actor { credentials, limit, ours }
     }
 
@@ -134,7 +135,7 @@ impl Actor {
     /// Connects, observes, and makes sure that the node is still the one that was planned with.
     async fn open(&self, party: Party) -> Result<(NodeClient, Observation), ActError> {
         let Party { id: wanted, addr } = party;
-        let mut client = NodeClient::connect(addr, self.credentials.as_ref(), self.limit).await?;
+        let mut client = NodeClient::connect(addr, &self.credentials, self.limit).await?;
         let node = observe_node(&mut client).await?;
         let found = node.view.id();
         if found == wanted { Ok((client, node)) } else { Err(ActError::OtherNode { addr, wanted, found }) }

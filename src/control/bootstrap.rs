@@ -6,11 +6,11 @@
 use super::act::{ActError, Acted, Actor};
 use super::action::Action;
 use super::discover::Seed;
-use super::node_client::Credentials;
 use super::observe::observe_all;
 use super::plan::form::{Formation, Plan, Refusal, form};
 use super::problem::{Problem, join, problems, unknown_pairs};
 use super::view::{NodeView, View};
+use crate::backend::Credentials;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Config {
     pub nodes: Vec<Seed>,
     /// How many replicas each primary gets at least.
     pub replicas: usize,
-    pub credentials: Option<Credentials>,
+    pub credentials: Credentials,
     /// For each step of asking one node.
     pub limit: Duration,
     /// For all waiting until the nodes agree.
@@ -71,7 +71,7 @@ pub async fn observe(config: &Config) -> Result<View, BootstrapError> {
             seed.resolve(config.limit).await.map_err(|error| BootstrapError::Resolve(seed.clone(), error))?;
         addrs.push(single(seed, &found)?);
     }
-    Ok(observe_all(&addrs, config.credentials.as_ref(), config.limit).await)
+    Ok(observe_all(&addrs, &config.credentials, config.limit).await)
 }
 
 /// Plans with what was observed.
@@ -113,7 +113,33 @@ pub async fn carry_out(
     if !is_joined {
         wait_joined(config, plan, &actor, &mut progress).await?;
     }
-    wait_settled(config, plan, &mut progress).await
+    let addrs: Vec<SocketAddr> = plan.members.iter().map(|member| member.party.addr).collect();
+    settle(config, &addrs, &mut progress).await
+}
+
+/// Waits until nothing is wrong any more with the cluster of these nodes.
+///
+/// # Errors
+/// What is still wrong after the timeout.
+pub async fn settle(
+    config: &Config,
+    addrs: &[SocketAddr],
+    mut progress: impl FnMut(Progress),
+) -> Result<(), BootstrapError> {
+    let deadline = Instant::now() + config.timeout;
+    let mut told = Told::default();
+    loop {
+        let view = observe_all(addrs, &config.credentials, config.limit).await;
+        let problems = problems(&view, Some(config.replicas));
+        if problems.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(BootstrapError::Unsettled { limit: config.timeout, problems });
+        }
+        told.tell(&mut progress, waiting_for(&problems));
+        sleep(LOOK_EVERY).await;
+    }
 }
 
 fn single(seed: &Seed, found: &[SocketAddr]) -> Result<SocketAddr, BootstrapError> {
@@ -129,7 +155,7 @@ fn single(seed: &Seed, found: &[SocketAddr]) -> Result<SocketAddr, BootstrapErro
 
 async fn look(config: &Config, plan: &Plan) -> View {
     let addrs: Vec<SocketAddr> = plan.members.iter().map(|member| member.party.addr).collect();
-    observe_all(&addrs, config.credentials.as_ref(), config.limit).await
+    observe_all(&addrs, &config.credentials, config.limit).await
 }
 
 /// Waits until every node knows every other; contacts that were lost are tried again.
@@ -173,27 +199,6 @@ async fn wait_joined(
                 }
             }
         }
-        sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Waits until nothing is wrong any more.
-async fn wait_settled(
-    config: &Config,
-    plan: &Plan,
-    progress: &mut impl FnMut(Progress),
-) -> Result<(), BootstrapError> {
-    let deadline = Instant::now() + config.timeout;
-    let mut told = Told::default();
-    loop {
-        let problems = problems(&look(config, plan).await, Some(config.replicas));
-        if problems.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            return Err(BootstrapError::Unsettled { limit: config.timeout, problems });
-        }
-        told.tell(progress, waiting_for(&problems));
         sleep(LOOK_EVERY).await;
     }
 }

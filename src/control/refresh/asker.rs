@@ -1,6 +1,7 @@
 //! Asks nodes for their views over connections that stay open from one look to the next.
 
-use crate::control::node_client::{Credentials, NodeClient, NodeError};
+use crate::backend::Credentials;
+use crate::control::node_client::{NodeClient, NodeError};
 use crate::control::observe::{ObserveError, observe_view};
 use crate::control::view::NodeView;
 use bytes::Bytes;
@@ -20,13 +21,13 @@ pub(super) type Answer = (SocketAddr, Result<NodeView, ObserveError>);
 /// Open connections to the nodes that were asked last.
 #[derive(Debug)]
 pub(super) struct Asker {
-    credentials: Option<Credentials>,
+    credentials: Credentials,
     limit: Duration,
     clients: HashMap<SocketAddr, NodeClient>,
 }
 
 impl Asker {
-    pub fn new(credentials: Option<Credentials>, limit: Duration) -> Asker {
+    pub fn new(credentials: Credentials, limit: Duration) -> Asker {
         Asker { credentials, limit, clients: HashMap::new() }
     }
 
@@ -38,7 +39,7 @@ impl Asker {
             let kept = self.clients.remove(&addr);
             let (credentials, limit) = (self.credentials.clone(), self.limit);
             asking.spawn(async move {
-                match ask_one(kept, addr, credentials.as_ref(), limit).await {
+                match ask_one(kept, addr, &credentials, limit).await {
                     Ok((client, view)) => (addr, Some(client), Ok(view)),
                     Err(error) => (addr, None, Err(error)),
                 }
@@ -75,7 +76,7 @@ impl Asker {
     pub async fn fetch_commands(&mut self, addr: SocketAddr) -> Result<Bytes, NodeError> {
         let mut client = match self.clients.remove(&addr) {
             Some(client) => client,
-            None => NodeClient::connect(addr, self.credentials.as_ref(), self.limit).await?,
+            None => NodeClient::connect(addr, &self.credentials, self.limit).await?,
         };
         let reply = client.call_raw(&["COMMAND"]).await?;
         self.clients.insert(addr, client);
@@ -91,7 +92,7 @@ impl Asker {
 async fn ask_one(
     kept: Option<NodeClient>,
     addr: SocketAddr,
-    credentials: Option<&Credentials>,
+    credentials: &Credentials,
     limit: Duration,
 ) -> Result<(NodeClient, NodeView), ObserveError> {
     if let Some(mut client) = kept {

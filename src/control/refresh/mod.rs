@@ -12,8 +12,8 @@ pub use status::{EndpointStatus, RefreshStatus};
 
 use super::agree::{Agreement, Heard, agree, voters};
 use super::discover::{Seed, SeedFile};
-use super::node_client::Credentials;
 use super::view::NodeView;
+use crate::backend::Credentials;
 use crate::topology::{NodeIx, SharedTopology, Snapshot, diff};
 use asker::Asker;
 use bytes::Bytes;
@@ -49,7 +49,7 @@ pub struct Config {
     pub seeds: Vec<Seed>,
     /// More seeds, one a line, read again whenever the file changes.
     pub seed_file: Option<PathBuf>,
-    pub credentials: Option<Credentials>,
+    pub credentials: Credentials,
     /// The longest time between two looks. What clients notice is found at once, by redirects and lost
     /// connections; this finds the rest, such as new replicas. 10 s costs a node well below one
     /// command per second and gateway.
@@ -63,7 +63,7 @@ impl Default for Config {
         Config {
             seeds: Vec::new(),
             seed_file: None,
-            credentials: None,
+            credentials: Credentials::default(),
             refresh: Duration::from_secs(10),
             limit: Duration::from_secs(1),
         }
