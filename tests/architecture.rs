@@ -37,7 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "secret",
             "telemetry::logging",
             "control::discover::Seed",
-            "control::node_client::Credentials",
+            "backend::Credentials",
             "control::refresh",
         ],
     ),
