@@ -95,7 +95,8 @@ fn follow(key: &KeySpec, spec: &Spec, request: &Request, out: &mut Vec<KeyRef>) 
         }
         Find::Unknown => return Err(KeyError::Unknown),
     };
-    if key.access.contains(Access::INCOMPLETE) {
+    // The name itself is no key; only a broken spec of a node says so.
+    if key.access.contains(Access::INCOMPLETE) || first < 1 {
         return Err(KeyError::Unknown);
     }
     let indices = (first..=last).step_by(step.max(1) as usize);
