@@ -62,7 +62,7 @@ impl LearnedCommand {
         }
         let mut spec =
             Spec::new(&name, i16::try_from(self.arity).ok()?, flags, categories, self.key_specs(flags), tips);
-        spec.group = if flags.contains(Flags::MODULE) { Group::Module } else { Group::Generic };
+        spec.group = group(flags, categories);
         Some(spec)
     }
 
@@ -91,6 +91,32 @@ impl LearnedCommand {
         }
         keys
     }
+}
+
+/// The family that the ACL categories hint at, as `COMMAND` does not tell the group.
+fn group(flags: Flags, categories: Categories) -> Group {
+    let hints = [
+        (Categories::STRING, Group::String),
+        (Categories::LIST, Group::List),
+        (Categories::SORTEDSET, Group::SortedSet),
+        (Categories::SET, Group::Set),
+        (Categories::HASH, Group::Hash),
+        (Categories::ARRAY, Group::Array),
+        (Categories::STREAM, Group::Stream),
+        (Categories::BITMAP, Group::Bitmap),
+        (Categories::HYPERLOGLOG, Group::Hyperloglog),
+        (Categories::GEO, Group::Geo),
+        (Categories::SCRIPTING, Group::Scripting),
+        (Categories::TRANSACTION, Group::Transactions),
+        (Categories::PUBSUB, Group::Pubsub),
+        (Categories::CONNECTION, Group::Connection),
+        (Categories::ADMIN, Group::Server),
+    ];
+    if flags.contains(Flags::MODULE) {
+        return Group::Module;
+    }
+    let hint = hints.iter().find(|(category, _)| categories.contains(*category));
+    hint.map_or(Group::Generic, |(_, group)| *group)
 }
 
 fn command(row: &Node) -> Option<LearnedCommand> {
@@ -187,6 +213,19 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(movable.spec().unwrap().shape, crate::command::KeyShape::Special);
+    }
+
+    #[test]
+    fn a_new_command_joins_the_family_of_its_category() {
+        let learned = |flags: &str, category: &str| {
+            let list = |word: &str| vec![word.to_owned()];
+            let name = "x".to_owned();
+            let (flags, categories) = (list(flags), list(category));
+            LearnedCommand { name, arity: 1, flags, categories, ..Default::default() }.spec().unwrap().group
+        };
+        assert_eq!(learned("write", "@stream"), Group::Stream);
+        assert_eq!(learned("write", "@keyspace"), Group::Generic);
+        assert_eq!(learned("module", "@stream"), Group::Module);
     }
 
     #[test]
