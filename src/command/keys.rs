@@ -3,8 +3,8 @@
 //! the list it fills, and that list never grows longer than the request.
 
 use super::bits::{Access, Flags};
-use super::odd;
-use super::spec::{Begin, Find, KeySpec, Spec};
+use super::odd::{self, Odd};
+use super::spec::{Begin, Find, KeyShape, KeySpec, Spec};
 use crate::resp::Request;
 
 /// One key of a request.
@@ -49,6 +49,11 @@ pub enum KeyError {
 #[inline]
 pub fn extract(spec: &Spec, request: &Request, out: &mut Vec<KeyRef>) -> Result<(), KeyError> {
     out.clear();
+    if let (Odd::None, KeyShape::One(index)) = (spec.odd, spec.shape) {
+        request.get(index.into()).ok_or(KeyError::Missing)?;
+        out.push(KeyRef { index: index.into(), access: spec.keys[0].access });
+        return Ok(());
+    }
     let found = match odd::extract(spec, request, out) {
         Some(found) => found,
         None => spec.keys.iter().try_for_each(|key| follow(key, spec, request, out)),
@@ -95,7 +100,8 @@ fn follow(key: &KeySpec, spec: &Spec, request: &Request, out: &mut Vec<KeyRef>) 
         }
         Find::Unknown => return Err(KeyError::Unknown),
     };
-    if key.access.contains(Access::INCOMPLETE) {
+    // The name itself is no key; only a broken spec of a node says so.
+    if key.access.contains(Access::INCOMPLETE) || first < 1 {
         return Err(KeyError::Unknown);
     }
     let indices = (first..=last).step_by(step.max(1) as usize);

@@ -2,12 +2,10 @@
 //! and newer releases at run time. Part of FRAME → NAME, KEYS; the bytes come from a node, so odd or
 //! missing parts are tolerated and nothing panics.
 
-use redis_protocol::resp2::decode::decode;
-use redis_protocol::resp2::types::OwnedFrame;
-
 use super::bits::{Access, Categories, Flags};
 use super::spec::{Begin, Find, KeySpec, Spec};
 use super::tips::{Group, Tips};
+use super::tree::{Node, TreeError, parse};
 
 /// One command as a node reports it.
 #[derive(Clone, Default, Debug)]
@@ -28,26 +26,22 @@ pub struct LearnedCommand {
 }
 
 /// Why a `COMMAND` reply could not be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LearnError {
-    #[error("the COMMAND reply is not valid RESP2: {0}")]
-    Malformed(String),
-    #[error("the COMMAND reply ends before it is complete")]
-    Cut,
+    #[error("the COMMAND reply {0}")]
+    Malformed(#[from] TreeError),
     #[error("the COMMAND reply is not a list of commands")]
     NotAList,
     #[error("the node refused COMMAND: {0}")]
     Refused(String),
 }
 
-/// Reads the bytes of a whole RESP2 `COMMAND` reply. Entries that make no sense are left out.
+/// Reads the bytes of a whole `COMMAND` reply, RESP2 or RESP3. Entries that make no sense are left out.
 pub fn parse_command_reply(bytes: &[u8]) -> Result<Vec<LearnedCommand>, LearnError> {
-    match decode(bytes) {
-        Ok(Some((OwnedFrame::Array(rows), _))) => Ok(rows.iter().filter_map(command).collect()),
-        Ok(Some((OwnedFrame::Error(text), _))) => Err(LearnError::Refused(text)),
-        Ok(Some(_)) => Err(LearnError::NotAList),
-        Ok(None) => Err(LearnError::Cut),
-        Err(error) => Err(LearnError::Malformed(error.to_string())),
+    match parse(bytes)? {
+        Node::List(rows) => Ok(rows.iter().filter_map(command).collect()),
+        Node::Error(text) => Err(LearnError::Refused(String::from_utf8_lossy(text).into_owned())),
+        _ => Err(LearnError::NotAList),
     }
 }
 
@@ -68,7 +62,7 @@ impl LearnedCommand {
         }
         let mut spec =
             Spec::new(&name, i16::try_from(self.arity).ok()?, flags, categories, self.key_specs(flags), tips);
-        spec.group = if flags.contains(Flags::MODULE) { Group::Module } else { Group::Generic };
+        spec.group = group(flags, categories);
         Some(spec)
     }
 
@@ -99,7 +93,33 @@ impl LearnedCommand {
     }
 }
 
-fn command(row: &OwnedFrame) -> Option<LearnedCommand> {
+/// The family that the ACL categories hint at, as `COMMAND` does not tell the group.
+fn group(flags: Flags, categories: Categories) -> Group {
+    let hints = [
+        (Categories::STRING, Group::String),
+        (Categories::LIST, Group::List),
+        (Categories::SORTEDSET, Group::SortedSet),
+        (Categories::SET, Group::Set),
+        (Categories::HASH, Group::Hash),
+        (Categories::ARRAY, Group::Array),
+        (Categories::STREAM, Group::Stream),
+        (Categories::BITMAP, Group::Bitmap),
+        (Categories::HYPERLOGLOG, Group::Hyperloglog),
+        (Categories::GEO, Group::Geo),
+        (Categories::SCRIPTING, Group::Scripting),
+        (Categories::TRANSACTION, Group::Transactions),
+        (Categories::PUBSUB, Group::Pubsub),
+        (Categories::CONNECTION, Group::Connection),
+        (Categories::ADMIN, Group::Server),
+    ];
+    if flags.contains(Flags::MODULE) {
+        return Group::Module;
+    }
+    let hint = hints.iter().find(|(category, _)| categories.contains(*category));
+    hint.map_or(Group::Generic, |(_, group)| *group)
+}
+
+fn command(row: &Node) -> Option<LearnedCommand> {
     let row = items(row)?;
     Some(LearnedCommand {
         name: text(row.first()?)?.to_owned(),
@@ -116,14 +136,14 @@ fn command(row: &OwnedFrame) -> Option<LearnedCommand> {
 }
 
 /// A key spec that cannot be read stays as an unknown one: a key must not be overlooked.
-fn key_spec(raw: &OwnedFrame) -> Option<KeySpec> {
+fn key_spec(raw: &Node) -> Option<KeySpec> {
     let flags = texts(field(raw, "flags"));
     let access = flags.iter().filter_map(|word| Access::from_word(word)).fold(Access::NONE, Access::with);
     let part = |name| {
         let part = field(raw, name)?;
         Some((text(field(part, "type")?)?, field(part, "spec")?))
     };
-    let small = |spec: &OwnedFrame, name| i16::try_from(integer(field(spec, name)?)?).ok();
+    let small = |spec: &Node, name| i16::try_from(integer(field(spec, name)?)?).ok();
     let begin = part("begin_search").and_then(|(kind, spec)| match kind {
         "index" => Some(Begin::Index(small(spec, "index").filter(|index| *index > 0)?)),
         "keyword" => {
@@ -147,26 +167,105 @@ fn key_spec(raw: &OwnedFrame) -> Option<KeySpec> {
     Some(KeySpec { access, begin, find })
 }
 
-/// The value after `name` in a flat list of names and values, which is RESP2's map.
-fn field<'a>(map: &'a OwnedFrame, name: &str) -> Option<&'a OwnedFrame> {
+/// The value after `name` in a list of names and values in turn.
+fn field<'a>(map: &'a Node<'a>, name: &str) -> Option<&'a Node<'a>> {
     items(map)?.chunks_exact(2).find(|pair| text(&pair[0]) == Some(name)).map(|pair| &pair[1])
 }
 
-fn items(frame: &OwnedFrame) -> Option<&[OwnedFrame]> {
-    if let OwnedFrame::Array(items) = frame { Some(items) } else { None }
+fn items<'a>(node: &'a Node<'a>) -> Option<&'a [Node<'a>]> {
+    if let Node::List(items) = node { Some(items) } else { None }
 }
 
-fn integer(frame: &OwnedFrame) -> Option<i64> {
-    if let OwnedFrame::Integer(number) = frame { Some(*number) } else { None }
+fn integer(node: &Node) -> Option<i64> {
+    if let Node::Number(number) = node { Some(*number) } else { None }
 }
 
-fn text(frame: &OwnedFrame) -> Option<&str> {
-    match frame {
-        OwnedFrame::BulkString(bytes) | OwnedFrame::SimpleString(bytes) => std::str::from_utf8(bytes).ok(),
-        _ => None,
+fn text<'a>(node: &Node<'a>) -> Option<&'a str> {
+    if let Node::Text(bytes) = node { std::str::from_utf8(bytes).ok() } else { None }
+}
+
+fn texts(node: Option<&Node>) -> Vec<String> {
+    node.and_then(items).unwrap_or_default().iter().filter_map(text).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_module_of_an_old_node_is_learned_by_its_range() {
+        let reply = b"*2\r\n*6\r\n$7\r\nMOD.GET\r\n:-2\r\n*2\r\n+readonly\r\n+module\r\n:1\r\n:-1\r\n:2\r\n\
+            *2\r\n$3\r\nbad\r\n+row\r\n";
+        let learned = parse_command_reply(reply).unwrap();
+        assert_eq!(learned.len(), 1);
+        let spec = learned[0].spec().unwrap();
+        assert_eq!((&*spec.name, spec.arity, spec.group), ("mod.get", -2, Group::Module));
+        assert_eq!((spec.range.first, spec.range.last, spec.range.step), (1, -1, 2));
     }
-}
 
-fn texts(frame: Option<&OwnedFrame>) -> Vec<String> {
-    frame.and_then(items).unwrap_or_default().iter().filter_map(text).map(str::to_owned).collect()
+    #[test]
+    fn movable_keys_without_specs_are_not_taken_for_none() {
+        let movable = LearnedCommand {
+            name: "x".into(),
+            arity: -1,
+            flags: vec!["movablekeys".into()],
+            ..Default::default()
+        };
+        assert_eq!(movable.spec().unwrap().shape, crate::command::KeyShape::Special);
+    }
+
+    #[test]
+    fn a_new_command_joins_the_family_of_its_category() {
+        let learned = |flags: &str, category: &str| {
+            let list = |word: &str| vec![word.to_owned()];
+            let name = "x".to_owned();
+            let (flags, categories) = (list(flags), list(category));
+            LearnedCommand { name, arity: 1, flags, categories, ..Default::default() }.spec().unwrap().group
+        };
+        assert_eq!(learned("write", "@stream"), Group::Stream);
+        assert_eq!(learned("write", "@keyspace"), Group::Generic);
+        assert_eq!(learned("module", "@stream"), Group::Module);
+    }
+
+    #[test]
+    fn a_refusal_is_told() {
+        let refused = parse_command_reply(b"-NOPERM no\r\n").unwrap_err();
+        assert_eq!(refused.to_string(), "the node refused COMMAND: NOPERM no");
+        assert_eq!(parse_command_reply(b"+OK\r\n").unwrap_err(), LearnError::NotAList);
+    }
+
+    proptest! {
+        #[test]
+        fn any_numbers_in_a_reply_make_a_usable_spec(
+            numbers in prop::collection::vec(prop_oneof![4 => -3i64..4, 2 => -33000i64..33000, 1 => any::<i64>()], 12),
+            argc in 1usize..6,
+        ) {
+            let n = |ix: usize| numbers[ix];
+            let reply = format!(
+                "*1\r\n*10\r\n$1\r\nx\r\n:{}\r\n*0\r\n:{}\r\n:{}\r\n:{}\r\n*0\r\n*0\r\n*2\r\n\
+                 *6\r\n+flags\r\n*0\r\n+begin_search\r\n*4\r\n+type\r\n+index\r\n+spec\r\n*2\r\n+index\r\n:{}\r\n\
+                 +find_keys\r\n*4\r\n+type\r\n+range\r\n+spec\r\n*6\r\n+lastkey\r\n:{}\r\n+keystep\r\n:{}\r\n+limit\r\n:{}\r\n\
+                 *6\r\n+flags\r\n*0\r\n+begin_search\r\n*4\r\n+type\r\n+keyword\r\n+spec\r\n*4\r\n+keyword\r\n+y\r\n+startfrom\r\n:{}\r\n\
+                 +find_keys\r\n*4\r\n+type\r\n+keynum\r\n+spec\r\n*6\r\n+keynumidx\r\n:{}\r\n+firstkey\r\n:{}\r\n+keystep\r\n:{}\r\n\
+                 *0\r\n",
+                n(0), n(1), n(2), n(3), n(4), n(5), n(6), n(7), n(8), n(9), n(10), n(11),
+            );
+            for learned in parse_command_reply(reply.as_bytes()).unwrap() {
+                let Some(spec) = learned.spec() else { continue };
+                let args: Vec<&[u8]> = [&b"x"[..], b"y", b"2", b"y", b"1"][..argc].to_vec();
+                let mut keys = Vec::new();
+                crate::command::testing::with_request(&args, |request| {
+                    let _ = crate::command::extract(&spec, request, &mut keys);
+                });
+                prop_assert!(keys.iter().all(|key| key.index > 0 && (key.index as usize) < argc), "{keys:?}");
+                prop_assert!(keys.len() < 2 * argc);
+            }
+        }
+
+        #[test]
+        fn no_bytes_of_a_node_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_command_reply(&bytes);
+        }
+    }
 }

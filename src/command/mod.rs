@@ -17,6 +17,7 @@ mod row;
 mod spec;
 mod table;
 mod tips;
+mod tree;
 
 pub use bits::{Access, Categories, Flags};
 pub use keys::{KeyError, KeyRef, extract};
@@ -26,6 +27,7 @@ pub use reply::answer;
 pub use spec::{Begin, Find, KeyShape, KeySpec, Range, Spec, check_arity};
 pub use table::{CommandIx, Lookup, Table};
 pub use tips::{Group, RequestPolicy, ResponsePolicy, Tips};
+pub use tree::TreeError;
 
 #[cfg(test)]
 mod testing {

@@ -96,7 +96,9 @@ impl KeySpec {
     /// First, last (relative or negative) and step, when the spec is as simple as that.
     fn plain(&self) -> Option<(i16, i16, i16)> {
         match (&self.begin, self.find) {
-            (&Begin::Index(first), Find::Range { last, step, limit: 0 | 1 }) => Some((first, last, step)),
+            (&Begin::Index(first @ 1..), Find::Range { last, step: step @ 1.., limit: 0 | 1 }) => {
+                Some((first, last, step))
+            }
             _ => None,
         }
     }
@@ -161,7 +163,7 @@ fn range_of(keys: &[KeySpec]) -> (Range, bool) {
             is_movable = true;
             continue;
         };
-        let last = if last >= 0 { first + last } else { last };
+        let last = if last >= 0 { first.saturating_add(last) } else { last };
         range = Some(Range { first: range.map_or(first, |so_far| so_far.first), last, step });
     }
     (range.unwrap_or_default(), is_movable)

@@ -55,7 +55,7 @@ impl Table {
     /// first names a container; a container alone is found itself, so that its arity refuses it.
     #[inline]
     pub fn lookup(&self, request: &Request) -> Lookup<'_> {
-        let Some(ix) = request.get(0).and_then(|name| self.find(&self.names, name)) else {
+        let Some(ix) = request.get(0).and_then(|name| self.names.get(name)) else {
             return Lookup::Unknown;
         };
         let spec = &self.specs[ix as usize];
@@ -66,7 +66,7 @@ impl Table {
     }
 
     fn lookup_subcommand(&self, container: u16, name: &[u8]) -> Lookup<'_> {
-        match self.subcommands.get(&container).and_then(|names| self.find(names, name)) {
+        match self.subcommands.get(&container).and_then(|names| names.get(name)) {
             Some(ix) => Lookup::Found(CommandIx(ix), &self.specs[ix as usize]),
             None => Lookup::UnknownSubcommand(&self.specs[container as usize]),
         }
@@ -78,18 +78,12 @@ impl Table {
             Some(bar) => (&name[..bar], Some(&name[bar + 1..])),
             None => (name, None),
         };
-        let container = self.find(&self.names, first)?;
+        let container = self.names.get(first)?;
         let ix = match second {
-            Some(second) => self.find(self.subcommands.get(&container)?, second)?,
+            Some(second) => self.subcommands.get(&container)?.get(second)?,
             None => container,
         };
         Some((CommandIx(ix), &self.specs[ix as usize]))
-    }
-
-    #[inline]
-    fn find(&self, names: &Names, name: &[u8]) -> Option<u16> {
-        // The packed form cannot tell "get" from "get\0"; the length can.
-        names.get(name).filter(|&ix| self.specs[ix as usize].last_name().len() == name.len())
     }
 
     /// The spec of a command. Panics when `ix` is of another table.
@@ -173,14 +167,19 @@ impl Spec {
 /// Names → indices. Names of up to 16 bytes, nearly all, are numbers: one compare, no pointer to follow.
 #[derive(Clone, Default, Debug)]
 struct Names {
-    short: FxHashMap<u128, u16>,
+    /// The packed form cannot tell "get" from "get\0"; the length beside the index can.
+    short: FxHashMap<u128, (u16, u8)>,
     long: FxHashMap<Box<[u8]>, u16>,
 }
 
 impl Names {
     #[inline]
     fn get(&self, name: &[u8]) -> Option<u16> {
-        if name.len() <= 16 { self.short.get(&pack(name)).copied() } else { self.get_long(name) }
+        if name.len() > 16 {
+            return self.get_long(name);
+        }
+        let &(ix, len) = self.short.get(&pack(name))?;
+        (usize::from(len) == name.len()).then_some(ix)
     }
 
     #[cold]
@@ -194,7 +193,7 @@ impl Names {
 
     fn insert(&mut self, name: &[u8], ix: u16) {
         if name.len() <= 16 {
-            self.short.insert(pack(name), ix);
+            self.short.insert(pack(name), (ix, name.len() as u8));
         } else {
             self.long.insert(name.into(), ix);
         }
@@ -205,9 +204,7 @@ impl Names {
 #[inline]
 fn pack(name: &[u8]) -> u128 {
     const EACH: u128 = u128::MAX / 0xff;
-    let mut bytes = [0; 16];
-    bytes[..name.len()].copy_from_slice(name);
-    let bytes = u128::from_le_bytes(bytes);
+    let bytes = load(name);
     // In the low seven bits of each byte: is it at least 'A', is it past 'Z'? The answers land in the
     // eighth bit, which no addition carries out of.
     let low = bytes & (EACH * 0x7f);
@@ -215,6 +212,21 @@ fn pack(name: &[u8]) -> u128 {
     let past_z = low + EACH * (0x7f - b'Z' as u128);
     let is_upper = from_a & !past_z & !bytes & (EACH * 0x80);
     bytes | (is_upper >> 2)
+}
+
+/// At most 16 bytes as one number, in place: two loads that overlap put the same bytes where they
+/// overlap. Copying to a buffer first would cost as much as all the rest of a lookup.
+#[inline]
+fn load(name: &[u8]) -> u128 {
+    if let (Some(head), Some(tail)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        let (head, tail) = (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
+        u128::from(head) | u128::from(tail) << ((name.len() - 8) * 8)
+    } else if let (Some(head), Some(tail)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        let (head, tail) = (u32::from_le_bytes(*head), u32::from_le_bytes(*tail));
+        u128::from(u64::from(head) | u64::from(tail) << ((name.len() - 4) * 8))
+    } else {
+        name.iter().rev().fold(0, |number, &byte| number << 8 | u128::from(byte))
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +253,16 @@ mod tests {
             let line = spec.name.to_uppercase().replace('|', " ");
             assert_eq!(found(&table, &line), Some(&*spec.name));
             assert_eq!(table.by_name(line.replace(' ', "|").as_bytes()).unwrap().0, ix);
+        }
+    }
+
+    #[test]
+    fn a_name_of_any_length_packs_to_its_letters_in_lower_case() {
+        let name = b"AbZ[@`z{_0-.|\x80\xffQ";
+        for len in 0..=16 {
+            let mut bytes = [0; 16];
+            bytes[..len].copy_from_slice(&name[..len].to_ascii_lowercase());
+            assert_eq!(pack(&name[..len]), u128::from_le_bytes(bytes), "{len}");
         }
     }
 
