@@ -7,4 +7,8 @@
 
 mod support;
 
+mod admin;
 mod bare_cluster;
+mod command_keys;
+mod command_table;
+mod config;
