@@ -9,7 +9,7 @@ use crate::telemetry::Metrics;
 use crate::topology::SharedTopology;
 use axum::extract;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Json};
+use axum::response::{Html, IntoResponse, Json};
 use axum::{Router, routing::get};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,11 +34,19 @@ impl State {
 
 pub(super) fn routes(state: State) -> Router {
     Router::new()
+        .route("/", get(dashboard))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/api/topology", get(topology))
         .with_state(state)
+}
+
+/// One page that asks the other paths; nothing on it comes from elsewhere.
+async fn dashboard() -> impl IntoResponse {
+    const ONLY_OURS: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+        connect-src 'self'; frame-ancestors 'none'";
+    ([(header::CONTENT_SECURITY_POLICY, ONLY_OURS)], Html(include_str!("dashboard.html")))
 }
 
 async fn metrics(extract::State(state): extract::State<State>) -> impl IntoResponse {
@@ -67,4 +75,25 @@ async fn readyz(extract::State(state): extract::State<State>) -> (StatusCode, St
 async fn topology(extract::State(state): extract::State<State>) -> Json<TopologyReport> {
     let report = report(state.shutdown.phase(), &state.topology.load(), state.topology_age());
     Json(TopologyReport { trouble: state.refresh.trouble(), ..report })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::telemetry::table::{Kind, TABLE};
+
+    #[test]
+    fn the_dashboard_names_only_metrics_that_exist() {
+        let page = include_str!("dashboard.html");
+        let names =
+            page.split('"').filter(|text| text.starts_with("slotgate_") || text.starts_with("process_"));
+        let known = |name: &str| {
+            TABLE.iter().any(|metric| {
+                let is_part = metric.kind == Kind::Histogram && name == format!("{}_sum", metric.name);
+                is_part || metric.name == name
+            })
+        };
+        let names: Vec<&str> = names.collect();
+        assert!(names.len() > 10, "{names:?}");
+        assert!(names.iter().all(|name| known(name)), "{names:?}");
+    }
 }

@@ -135,6 +135,7 @@ mod tests {
         assert_eq!(get(addr, "/readyz").await, (200, "ready\n".to_string()));
         assert!(get(addr, "/metrics").await.1.contains("\nslotgate_ready 1\n"));
         assert!(get(addr, "/api/topology").await.1.contains("\"slots_covered\":16384"));
+        assert!(get(addr, "/").await.1.starts_with("<!doctype html>"));
         assert_eq!(get(addr, "/nothing").await.0, 404);
         shutdown.advance(Phase::Draining);
         assert_eq!(get(addr, "/readyz").await, (503, "not ready: draining\n".to_string()));
