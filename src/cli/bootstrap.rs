@@ -127,7 +127,7 @@ fn exit_of(error: &BootstrapError) -> Exit {
 }
 
 /// Carries out what is missing and waits until the cluster is whole.
-async fn finish(
+pub(super) async fn finish(
     config: &bootstrap::Config,
     view: &View,
     formation: &Formation,
@@ -143,7 +143,7 @@ async fn finish(
 }
 
 /// A line of progress. A reader that went away does not stop the work.
-fn say(progress: Progress, is_json: bool) {
+pub(super) fn say(progress: Progress, is_json: bool) {
     let line = match progress {
         Progress::Step { step, steps, action, acted: Acted::Done } => format!("[{step}/{steps}] {action}"),
         Progress::Step { step, steps, action, acted: Acted::AlreadyDone } => {
@@ -167,7 +167,7 @@ fn is_confirmed() -> io::Result<bool> {
 
 fn text(plan: &Plan, config: &bootstrap::Config) -> String {
     let mut out = format!(
-        "A cluster of {} nodes, {} replica(s) for each primary:\n",
+        "A cluster of {} nodes, {} replicas for each primary:\n",
         plan.members.len(),
         config.replicas
     );

@@ -81,7 +81,10 @@ fn text(view: &View, found: &[Problem]) -> String {
         for problem in found {
             out += &format!("WRONG: {problem}\n");
         }
-        out += &format!("{} thing(s) wrong.\n", found.len());
+        out += &match found.len() {
+            1 => "One thing is wrong.\n".to_string(),
+            count => format!("{count} things are wrong.\n"),
+        };
     }
     out
 }

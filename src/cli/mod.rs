@@ -6,6 +6,7 @@
 mod bootstrap;
 mod check;
 mod config;
+mod demo;
 mod explain;
 mod explanation;
 mod nodes;
@@ -57,6 +58,7 @@ pub enum Output {
     long_about = "Makes a Redis or Valkey Cluster look like one Redis: plain clients connect to slotgate, which \
         sends each command to the node that has its keys.",
     after_help = "Examples:
+  slotgate demo
   slotgate serve --seed redis-0:6379,redis-1:6379
   slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
   slotgate check redis-0:6379
@@ -78,6 +80,7 @@ enum Command {
     Serve(Box<serve::Args>),
     Bootstrap(bootstrap::Args),
     Check(check::Args),
+    Demo(Box<demo::Args>),
     #[command(subcommand)]
     Config(config::Command),
     Explain(explain::Args),
@@ -91,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Bootstrap(args) => bootstrap::run(args),
         Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(&args),
         Command::Config(command) => config::run(command),
         Command::Explain(args) => explain::run(args),
     };

@@ -205,12 +205,11 @@ async fn wait_joined(
 
 /// What the first problems come to, in a few words.
 fn waiting_for(problems: &[Problem]) -> String {
-    let count = |kind| problems.iter().filter(|problem| problem.kind() == kind).count();
-    let links = count("replica-link-down") + count("few-replicas");
-    if problems.len() > links {
-        "all nodes to agree".into()
-    } else {
-        format!("{links} replicas to follow their primaries")
+    let is_link =
+        |problem: &Problem| matches!(problem, Problem::LinkDown { .. } | Problem::FewReplicas { .. });
+    match problems.iter().all(is_link) {
+        true => "every replica to follow its primary".into(),
+        false => "all nodes to agree".into(),
     }
 }
 

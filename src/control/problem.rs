@@ -182,7 +182,7 @@ pub fn problems(view: &View, replicas: Option<usize>) -> Vec<Problem> {
             found.push(Problem::Open { addr: view.asked, open: *open });
         }
     }
-    acquaintance_problems(&views, &mut found);
+    acquaintance_problems(view, &views, &mut found);
     verdict_problems(&views, &mut found);
     replication_problems(view, &views, replicas, &mut found);
     found
@@ -210,7 +210,9 @@ fn slot_problems(views: &[&NodeView], found: &mut Vec<Problem>) {
     }
 }
 
-fn acquaintance_problems(views: &[&NodeView], found: &mut Vec<Problem>) {
+fn acquaintance_problems(all: &View, views: &[&NodeView], found: &mut Vec<Problem>) {
+    // Of a node that does not even answer us it goes without saying.
+    let is_silent = |addr: &SocketAddr| all.silent.iter().any(|silent| silent.addr == *addr);
     for (viewer, member) in unknown_pairs(views) {
         let bus_port = member.myself().bus_port;
         found.push(Problem::Unknown { viewer: viewer.asked, member: member.asked, bus_port });
@@ -223,7 +225,9 @@ fn acquaintance_problems(views: &[&NodeView], found: &mut Vec<Problem>) {
                 found.push(Problem::Handshake { viewer, with: addr });
             } else if line.flags.has(Flags::NO_ADDRESS) {
                 found.push(Problem::NoAddress { viewer, member: line.id });
-            } else if let (false, false, Some(member)) = (line.is_linked, is_accused(line), addr) {
+            } else if let Some(member) =
+                addr.filter(|addr| !line.is_linked && !is_accused(line) && !is_silent(addr))
+            {
                 found.push(Problem::Unlinked { viewer, member, bus_port: line.bus_port });
             }
         }
