@@ -1,4 +1,5 @@
 //! The `slotgate` binary: parse the command line, run, pick the exit code.
+
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    slotgate::cli::run()
 }

@@ -112,7 +112,8 @@ impl Shutdown {
         }
     }
 
-    /// Starts a task that drains on SIGTERM or SIGINT, and ends the process at once on the next one.
+    /// Starts a task that drains on SIGTERM or SIGINT, and goes on to [`Phase::Stopped`] on the next
+    /// one, so that whoever waits for the drain gives up.
     ///
     /// # Errors
     /// When the handlers cannot be installed.
@@ -120,26 +121,22 @@ impl Shutdown {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
         let shutdown = self.clone();
-        let both = async move {
-            let mut count = 0;
-            loop {
-                let (name, number) = tokio::select! {
-                    _ = term.recv() => ("SIGTERM", 15),
-                    _ = int.recv() => ("SIGINT", 2),
+        self.spawn("signals", async move {
+            while shutdown.phase() < Phase::Stopped {
+                let name = tokio::select! {
+                    _ = term.recv() => "SIGTERM",
+                    _ = int.recv() => "SIGINT",
                     () = shutdown.reached(Phase::Stopped) => return,
                 };
-                count += 1;
-                if count > 1 {
+                if shutdown.phase() < Phase::Draining {
+                    tracing::info!(signal = name, "draining; a second signal ends at once");
+                    shutdown.advance(Phase::Draining);
+                } else {
                     tracing::warn!(signal = name, "second signal, ending at once");
-                    // The shell's convention for a process that a signal ended.
-                    #[expect(clippy::disallowed_methods, reason = "asked for twice: at once, not tidily")]
-                    std::process::exit(128 + number);
+                    shutdown.advance(Phase::Stopped);
                 }
-                tracing::info!(signal = name, "draining; a second signal ends at once");
-                shutdown.advance(Phase::Draining);
             }
-        };
-        self.spawn("signals", both);
+        });
         Ok(())
     }
 

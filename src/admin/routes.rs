@@ -3,6 +3,7 @@
 use super::readiness::readiness;
 use super::scrape::{process_samples, topology_samples};
 use super::topology::{TopologyReport, report};
+use crate::control::refresh::RefreshStatus;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 use crate::topology::SharedTopology;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone)]
 pub struct State {
     pub topology: Arc<SharedTopology>,
+    /// What the last look at the cluster told.
+    pub refresh: Arc<RefreshStatus>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
     /// When the process started.
@@ -53,10 +56,15 @@ async fn livez() -> &'static str {
 async fn readyz(extract::State(state): extract::State<State>) -> (StatusCode, String) {
     match readiness(state.shutdown.phase(), &state.topology.load()) {
         Ok(()) => (StatusCode::OK, "ready\n".to_string()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+        Err(reason) => {
+            let trouble = state.refresh.trouble().map(|trouble| format!("last look: {trouble}\n"));
+            let text = format!("not ready: {reason}\n{}", trouble.unwrap_or_default());
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        }
     }
 }
 
 async fn topology(extract::State(state): extract::State<State>) -> Json<TopologyReport> {
-    Json(report(state.shutdown.phase(), &state.topology.load(), state.topology_age()))
+    let report = report(state.shutdown.phase(), &state.topology.load(), state.topology_age());
+    Json(TopologyReport { trouble: state.refresh.trouble(), ..report })
 }

@@ -116,6 +116,7 @@ mod tests {
     async fn readiness_follows_the_phase_and_the_topology() {
         let state = State {
             topology: Arc::new(SharedTopology::default()),
+            refresh: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             shutdown: Shutdown::default(),
             started: Instant::now(),

@@ -12,6 +12,8 @@ pub struct TopologyReport {
     pub is_ready: bool,
     /// Why not.
     pub reason: Option<String>,
+    /// Why the last look at the cluster told nothing.
+    pub trouble: Option<String>,
     pub version: u64,
     /// Since the nodes last confirmed it; `null` before they have once.
     pub age_seconds: Option<f64>,
@@ -65,6 +67,7 @@ pub fn report(phase: Phase, snapshot: &Snapshot, age: Option<Duration>) -> Topol
     TopologyReport {
         is_ready: ready.is_ok(),
         reason: ready.err().map(|reason| reason.to_string()),
+        trouble: None,
         version: snapshot.version,
         age_seconds: age.map(|age| age.as_secs_f64()),
         slots_covered: snapshot.covered(),

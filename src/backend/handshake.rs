@@ -8,7 +8,7 @@ use crate::resp::{Advance, InvalidReply, ReplyScanner, Version, write_request};
 use crate::topology::NodeId;
 
 /// Towards nodes: user and password, if they ask for one.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Credentials {
     pub user: Option<String>,
     pub password: Option<crate::secret::Secret>,

@@ -1,1 +1,174 @@
-//! To be filled.
+//! The command line: one file per subcommand, each parses, calls and prints.
+//!
+//! Exit codes are the same everywhere: 0 fine, 1 something is wrong, 2 used wrongly, 3 refused because
+//! it would not be safe.
+
+mod bootstrap;
+mod check;
+mod config;
+mod explain;
+mod explanation;
+mod nodes;
+mod serve;
+
+use crate::config::Settings;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// Done, and nothing is wrong.
+    Fine,
+    /// Something was found or left wrong.
+    Wrong,
+    /// The command line or the settings are not usable.
+    Usage,
+    /// Not done, because it would not be safe.
+    Refused,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Fine => 0,
+            Exit::Wrong => 1,
+            Exit::Usage => 2,
+            Exit::Refused => 3,
+        })
+    }
+}
+
+/// The shape in which a command prints its answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Parser)]
+#[command(
+    name = "slotgate",
+    version,
+    about = "Makes a Redis or Valkey Cluster look like one Redis",
+    long_about = "Makes a Redis or Valkey Cluster look like one Redis: plain clients connect to slotgate, which \
+        sends each command to the node that has its keys.",
+    after_help = "Examples:
+  slotgate serve --seed redis-0:6379,redis-1:6379
+  slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
+  slotgate check redis-0:6379
+  slotgate explain --seed redis-0:6379 SET user:{42}:name x
+  slotgate config show
+
+Exit codes: 0 fine, 1 something is wrong, 2 used wrongly, 3 refused because it would not be safe.
+'slotgate COMMAND --help' explains a command with examples.",
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(Box<serve::Args>),
+    Bootstrap(bootstrap::Args),
+    Check(check::Args),
+    #[command(subcommand)]
+    Config(config::Command),
+    Explain(explain::Args),
+}
+
+/// Runs what the command line says. Prints errors; never panics on input.
+pub fn run() -> ExitCode {
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let ended = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Bootstrap(args) => bootstrap::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Config(command) => config::run(command),
+        Command::Explain(args) => explain::run(args),
+    };
+    let exit = ended.unwrap_or_else(|error| {
+        eprintln!("slotgate: {error:#}");
+        Exit::Wrong
+    });
+    exit.into()
+}
+
+/// The command line's definition, with the settings' defaults in the help texts.
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    for path in [&["serve"][..], &["config", "show"]] {
+        command = with_defaults(command, path);
+    }
+    command
+}
+
+fn with_defaults(command: clap::Command, path: &[&str]) -> clap::Command {
+    if let [first, rest @ ..] = path {
+        return command.mut_subcommand(first, |command| with_defaults(command, rest));
+    }
+    let defaults = Settings::defaults().to_map();
+    command.mut_args(|arg| {
+        let default = arg.get_long().and_then(|key| defaults.get(key));
+        let (Some(default), Some(help)) = (default, arg.get_help().map(ToString::to_string)) else {
+            return arg;
+        };
+        if help.contains("[default") {
+            return arg;
+        }
+        let default = default.as_str().map_or_else(|| default.to_string(), str::to_string);
+        arg.help(format!("{help} [default: {default}]"))
+    })
+}
+
+/// A variable of the process's environment. Bytes that are no UTF-8 are replaced, so that a damaged
+/// password is refused somewhere and never taken for none.
+fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches_by_examples() {
+        fn check(command: &mut clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let names: Vec<String> =
+                command.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
+            let help = command.render_long_help().to_string();
+            assert!(!names.is_empty() || help.contains("Examples:"), "{path} has no examples");
+            for name in names {
+                check(command.find_subcommand_mut(&name).unwrap(), &path);
+            }
+        }
+        check(&mut command(), "");
+    }
+
+    #[test]
+    fn help_tells_every_default() {
+        let mut command = command();
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        let help = serve.render_long_help().to_string();
+        for (key, value) in Settings::defaults().to_map() {
+            if key != "workers" {
+                let default = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+                let line = format!("[default: {default}]");
+                assert!(help.contains(&line), "{key}: {line} is missing in\n{help}");
+            }
+        }
+    }
+}

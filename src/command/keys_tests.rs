@@ -90,11 +90,11 @@ fn what_happens_to_a_key_follows_the_other_arguments() {
     for (line, words) in [
         ("SET k v", "OW update"),
         ("SET k v EX 5 GET", "RW access update"),
-        ("SET k v IFEQ old", "RW access update"),
+        ("SET k v IFEQ old", "RW update"),
         ("BITFIELD k GET u8 0 OVERFLOW SAT GET u8 1", "RO access"),
         ("BITFIELD k GET u8 0 INCRBY u8 0 1", "RW access update"),
         ("DELEX k", "RM delete"),
-        ("DELEX k IFEQ v", "RW access delete"),
+        ("DELEX k IFEQ v", "RW delete"),
         ("GET k", "RO access"),
         ("SPUBLISH c m", "not_key"),
     ] {

@@ -6,11 +6,13 @@
 //! Pure: no IO, no clock; never decides where a request goes.
 
 mod bits;
+mod glob;
 mod keys;
 #[cfg(test)]
 mod keys_tests;
 mod learn;
 mod odd;
+mod reply;
 mod row;
 mod spec;
 mod table;
@@ -20,6 +22,7 @@ pub use bits::{Access, Categories, Flags};
 pub use keys::{KeyError, KeyRef, extract};
 pub use learn::{LearnError, LearnedCommand, parse_command_reply};
 pub use odd::sort_patterns;
+pub use reply::answer;
 pub use spec::{Begin, Find, KeyShape, KeySpec, Range, Spec, check_arity};
 pub use table::{CommandIx, Lookup, Table};
 pub use tips::{Group, RequestPolicy, ResponsePolicy, Tips};

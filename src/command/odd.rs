@@ -90,11 +90,20 @@ fn is(word: &[u8], name: &str) -> bool {
     word.eq_ignore_ascii_case(name.as_bytes())
 }
 
-/// SET only overwrites, unless it gives the old value back or compares it first.
+fn is_condition(word: &[u8]) -> bool {
+    ["ifeq", "ifne", "ifdeq", "ifdne"].iter().any(|name| is(word, name))
+}
+
+/// SET only overwrites, unless it looks at the old value first or gives it back.
 #[inline]
 fn set_access(request: &Request) -> Access {
-    let reads = |word: &[u8]| ["get", "ifeq", "ifne", "ifdeq", "ifdne"].iter().any(|name| is(word, name));
-    if request.len() > 3 && request.args().skip(3).any(reads) { CHANGE } else { STORE }
+    let options = || request.args().skip(3);
+    match request.len() {
+        ..=3 => STORE,
+        _ if options().any(|word| is(word, "get")) => CHANGE,
+        _ if options().any(is_condition) => Access::RW.with(Access::UPDATE),
+        _ => STORE,
+    }
 }
 
 /// BITFIELD only reads as long as all its operations are GET.
@@ -110,8 +119,8 @@ fn bitfield_access(request: &Request) -> Access {
 
 /// DELEX with a condition looks at the value first.
 fn delex_access(request: &Request) -> Access {
-    let plain = Access::RM.with(Access::DELETE);
-    if request.len() > 2 { Access::RW.with(Access::ACCESS).with(Access::DELETE) } else { plain }
+    let has_condition = request.get(2).is_some_and(is_condition);
+    if has_condition { Access::RW.with(Access::DELETE) } else { Access::RM.with(Access::DELETE) }
 }
 
 fn sort_values(word: &[u8]) -> Option<usize> {

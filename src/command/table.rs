@@ -2,7 +2,7 @@
 //! `commands.txt`; what the nodes report on top of it is added at run time. The hot path allocates
 //! nothing and takes no lock: each worker reads a table that nobody changes under it.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::learn::LearnedCommand;
 use super::row;
@@ -28,19 +28,20 @@ pub enum Lookup<'a> {
 }
 
 /// Every command the gateway knows. Indices never change while the program runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Table {
     specs: Vec<Spec>,
     names: Names,
     /// By the index of the container.
     subcommands: FxHashMap<u16, Names>,
+    /// What nodes have, as far as they were asked.
+    reported: FxHashSet<u16>,
 }
 
 impl Table {
     /// The commands of `commands.txt`. Costs about a millisecond.
     pub fn builtin() -> Table {
-        let mut table =
-            Table { specs: Vec::new(), names: Names::default(), subcommands: FxHashMap::default() };
+        let mut table = Table::default();
         for row in BUILTIN.lines().filter(|row| !row.starts_with('#')) {
             match row::parse(row) {
                 Ok(spec) => table.insert(spec),
@@ -112,26 +113,32 @@ impl Table {
         self.specs.iter().enumerate().map(|(ix, spec)| (CommandIx(ix as u16), spec))
     }
 
-    /// The subcommands of the container `spec`.
-    pub fn subcommands<'a>(&'a self, spec: &'a Spec) -> impl Iterator<Item = &'a Spec> {
-        self.specs.iter().filter(|other| spec.is_container && other.container() == Some(&spec.name))
+    /// Whether clients are told of a command: as long as no node reported its commands, of all; then
+    /// only of those that a node has.
+    pub fn is_visible(&self, ix: CommandIx) -> bool {
+        self.reported.is_empty() || self.reported.contains(&ix.0)
     }
 
-    /// Adds the commands that the nodes report and this table lacks: modules, newer releases. What is
-    /// known already stays as it is. Returns how many are new.
+    /// Takes in what a node reports, its whole list: adds the commands that this table lacks (modules,
+    /// newer releases). What is known already stays as it is. Returns how many are new.
     pub fn extend(&mut self, commands: impl IntoIterator<Item = LearnedCommand>) -> usize {
         let before = self.len();
         for command in commands {
-            let subcommands = command.subcommands();
-            for spec in command.spec().into_iter().chain(subcommands) {
-                let is_orphan = spec.container().is_some_and(|name| self.by_name(name.as_bytes()).is_none());
-                let is_known = self.by_name(spec.name.as_bytes()).is_some();
-                if !is_known && !is_orphan && spec.name.len() <= NAME_MAX && self.len() < u16::MAX as usize {
+            for spec in command.spec().into_iter().chain(command.subcommands()) {
+                if let Some((ix, _)) = self.by_name(spec.name.as_bytes()) {
+                    self.reported.insert(ix.0);
+                } else if self.has_room_for(&spec) {
+                    self.reported.insert(self.len() as u16);
                     self.insert(spec);
                 }
             }
         }
         self.len() - before
+    }
+
+    fn has_room_for(&self, spec: &Spec) -> bool {
+        let is_orphan = spec.container().is_some_and(|name| self.by_name(name.as_bytes()).is_none());
+        !is_orphan && spec.name.len() <= NAME_MAX && self.len() < u16::MAX as usize
     }
 
     /// Appends a spec whose name is new; its container, if it has one, must be there.

@@ -89,6 +89,20 @@ words! {
     }
 }
 
+impl Group {
+    /// The name of the module that such commands come with, as `MODULE LIST` tells it.
+    pub fn module(self) -> Option<&'static str> {
+        Some(match self {
+            Group::Json => "ReJSON",
+            Group::Search | Group::Suggestion => "search",
+            Group::TimeSeries => "timeseries",
+            Group::Bloom | Group::Cuckoo | Group::CountMin | Group::TopK | Group::TDigest => "bf",
+            Group::VectorSet => "vectorset",
+            _ => return None,
+        })
+    }
+}
+
 /// The tips of one command.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Tips {

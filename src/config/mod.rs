@@ -4,34 +4,38 @@
 //! module owns its own `Config` and its defaults; this one only assembles them, so no module imports
 //! it. Passwords never pass through here as text that could be printed.
 
+mod check;
 mod file;
 mod layers;
+mod secrets;
 mod settings;
 mod units;
 
+pub use check::contradictions;
 pub use file::{File, FileError};
 pub use layers::{Entry, Environment, Layers, Problem, Source, variable};
+pub use secrets::{Place, locate as locate_secret, read as read_secret};
 pub use settings::Settings;
 pub use units::{Address, Count, Size, Span, UnitError};
 
-use crate::control::discover::Seed;
+use crate::backend::Credentials;
+use crate::control::refresh;
 use crate::secret::Secret;
 use crate::{admin, proxy, telemetry::logging};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
+
+/// The passwords, by the names under which [`read_secret`] finds them: towards nodes, and towards
+/// clients.
+pub const SECRETS: [&str; 2] = ["password", "require-password"];
 
 /// Everything that `serve` needs, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub proxy: proxy::Config,
+    pub refresh: refresh::Config,
     pub admin: admin::Config,
     pub log: logging::Config,
-    /// Nodes to start from.
-    pub seeds: Vec<Seed>,
-    /// A file with more of them.
-    pub seed_file: Option<PathBuf>,
-    /// How often the topology is read when nothing hints at a change.
-    pub refresh: Duration,
     /// How long requests under way may take once the process is told to end.
     pub drain_timeout: Duration,
 }
@@ -53,44 +57,55 @@ impl Config {
     pub fn load(
         flags: &Settings,
         environment: Environment<'_>,
-        file: Option<&std::path::Path>,
-    ) -> Result<(Config, Layers), ConfigError> {
-        let file = file.map(File::read).transpose()?;
-        let layers = Layers::gather(flags, environment, file).map_err(ConfigError::Problems)?;
-        let config = Config::assemble(&layers, environment).map_err(ConfigError::Problems)?;
-        Ok((config, layers))
+        file: Option<&Path>,
+    ) -> Result<Config, ConfigError> {
+        let layers = load_layers(flags, environment, file)?;
+        Config::assemble(&layers, environment).map_err(ConfigError::Problems)
     }
 
-    /// Makes each module's configuration of the layers, reads the password files and checks what no
-    /// field can check alone.
+    /// Makes each module's configuration of the layers, reads the passwords and checks what no field
+    /// can check alone.
     ///
     /// # Errors
     /// Every problem found.
     pub fn assemble(layers: &Layers, environment: Environment<'_>) -> Result<Config, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut secret = |key: &str| {
+        let mut problems = contradictions(layers);
+        let [node_password, require_password] = SECRETS.map(|key| {
             read_secret(layers, environment, key).unwrap_or_else(|problem| {
                 problems.push(problem);
                 None
             })
-        };
-        let (node_password, require_password) = (secret("password"), secret("require-password"));
+        });
         let settings = layers.settings();
-        problems.extend(contradictions(layers, &settings));
-        if settings.user.is_some() && node_password.is_none() && problems.is_empty() {
-            problems.push(layers.problem("user", "a user needs a password; give password-file as well"));
-        }
         if !problems.is_empty() {
             return Err(problems);
+        }
+        if settings.user.is_some() && node_password.is_none() {
+            let message = "a user needs a password; give password-file as well";
+            return Err(vec![layers.problem("user", message)]);
         }
         Ok(hand_out(settings, node_password, require_password))
     }
 }
 
+/// Reads `file` and puts the layers together, without the checks between fields.
+///
+/// # Errors
+/// Every field that is unknown or not well formed.
+pub fn load_layers(
+    flags: &Settings,
+    environment: Environment<'_>,
+    file: Option<&Path>,
+) -> Result<Layers, ConfigError> {
+    let file = file.map(File::read).transpose()?;
+    Layers::gather(flags, environment, file).map_err(ConfigError::Problems)
+}
+
 /// Gives each module its part. What a setting leaves open keeps the module's own default.
 fn hand_out(settings: Settings, node_password: Option<Secret>, require_password: Option<Secret>) -> Config {
-    let (proxy, admin, log) =
-        (proxy::Config::default(), admin::Config::default(), logging::Config::default());
+    let proxy = proxy::Config::default();
+    let admin = admin::Config::default();
+    let log = logging::Config::default();
     let defaults = Settings::defaults();
     let count = |count: Option<Count>, default: usize| count.map_or(default, |count| count.0.get());
     let size = |size: Option<Size>, default: usize| size.map_or(default, |size| size.0);
@@ -105,8 +120,8 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
             idle_timeout: (!idle_timeout.is_zero()).then_some(idle_timeout),
             hold: span(settings.hold, defaults.hold),
             require_password,
-            node_user: settings.user,
-            node_password,
+            node_user: settings.user.clone(),
+            node_password: node_password.clone(),
             pipeline_limit: count(settings.pipeline_limit, proxy.pipeline_limit),
             output_soft_limit: size(settings.output_soft_limit, proxy.output_soft_limit),
             output_hard_limit: size(settings.output_hard_limit, proxy.output_hard_limit),
@@ -121,80 +136,15 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
             level: settings.log_level.unwrap_or(log.level),
             format: settings.log_format.unwrap_or(log.format),
         },
-        seeds: settings.seed.unwrap_or_default(),
-        seed_file: settings.seed_file,
-        refresh: span(settings.refresh, defaults.refresh),
+        refresh: refresh::Config {
+            seeds: settings.seed.unwrap_or_default(),
+            seed_file: settings.seed_file,
+            credentials: Credentials { user: settings.user, password: node_password },
+            refresh: span(settings.refresh, defaults.refresh),
+            ..refresh::Config::default()
+        },
         drain_timeout: span(settings.drain_timeout, defaults.drain_timeout),
     }
-}
-
-/// What is wrong between fields, or with a value that is well formed but makes no sense.
-fn contradictions(layers: &Layers, settings: &Settings) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut refuse_if = |is_wrong: bool, key: &str, message: &str| {
-        if is_wrong {
-            problems.push(layers.problem(key, message));
-        }
-    };
-    if let (Some(listen), Some(admin)) = (settings.listen, settings.admin) {
-        let (listen, admin) = (listen.0, admin.0);
-        let overlap =
-            listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified();
-        let is_same = overlap && listen.port() == admin.port() && listen.port() != 0;
-        refuse_if(
-            is_same,
-            "admin",
-            "clients and the admin server cannot share a port; give admin another one",
-        );
-    }
-    refuse_if(
-        settings.output_soft_limit > settings.output_hard_limit,
-        "output-soft-limit",
-        "must not be above output-hard-limit, or clients are cut before they are paused",
-    );
-    let shortest = Duration::from_millis(100);
-    refuse_if(
-        settings.refresh.is_some_and(|refresh| refresh.0 < shortest),
-        "refresh",
-        "must be at least 100ms, or the nodes are asked without pause",
-    );
-    refuse_if(
-        settings.request_timeout.is_some_and(|timeout| timeout.0.is_zero()),
-        "request-timeout",
-        "must be above zero, or no request succeeds",
-    );
-    refuse_if(
-        settings.stream_threshold.is_some_and(|threshold| threshold.0 < 16 << 10),
-        "stream-threshold",
-        "must be at least 16kb; below, owning a connection costs more than the copy it saves",
-    );
-    problems
-}
-
-/// The secret called `key`: from its variable or from the file that `key`-file names, whichever stands
-/// higher.
-fn read_secret(layers: &Layers, environment: Environment<'_>, key: &str) -> Result<Option<Secret>, Problem> {
-    let file_key = format!("{key}-file");
-    let file = layers.get(&file_key);
-    let name = variable(key);
-    let problem = |message: &str| Problem {
-        source: Source::Environment(name.clone()),
-        key: key.to_string(),
-        message: message.to_string(),
-    };
-    let is_flag = matches!(file, Some(Entry { source: Source::Flag(_), .. }));
-    if let Some(text) = environment(&name).filter(|_| !is_flag) {
-        if matches!(file, Some(Entry { source: Source::Environment(_), .. })) {
-            return Err(problem(&format!("both {name} and {} are set; keep one", variable(&file_key))));
-        }
-        if text.is_empty() {
-            return Err(problem("it is empty; unset it, or put the password into it"));
-        }
-        return Ok(Some(Secret::new(text)));
-    }
-    let Some(path) = file.and_then(|entry| entry.value.as_str()) else { return Ok(None) };
-    let secret = Secret::read(path.as_ref());
-    secret.map(Some).map_err(|error| layers.problem(&file_key, format!("{path}: {error}")))
 }
 
 #[cfg(test)]
@@ -243,47 +193,28 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_named_with_field_and_line() {
-        for (text, expected) in [
-            ("workers = 1\noutput-soft-limit = \"65mb\"\n", "s.toml:2: output-soft-limit: must not be above"),
-            ("admin = \"127.0.0.1:6379\"\n", "s.toml:1: admin: clients and the admin server cannot share"),
-            ("refresh = \"0s\"\n", "s.toml:1: refresh: must be at least 100ms"),
-            ("user = \"gate\"\n", "s.toml:1: user: a user needs a password"),
-            (
-                "password-file = \"/no/such\"\n",
-                "s.toml:1: password-file: /no/such: cannot read it: No such file",
-            ),
-        ] {
-            let error = load(text, EMPTY).unwrap_err();
-            assert!(error.starts_with(expected), "{error}");
-        }
+    fn the_control_plane_gets_seeds_and_credentials() {
+        let environment: Environment<'_> =
+            &|name| (name == "SLOTGATE_PASSWORD").then(|| "hunter2".to_string());
+        let text = "seed = [\"a:1\"]\nseed-file = \"/seeds\"\nuser = \"gate\"\nrefresh = \"3s\"\n";
+        let refresh = load(text, environment).unwrap().refresh;
+        assert_eq!(refresh.seeds, ["a:1".parse().unwrap()]);
+        assert_eq!(refresh.seed_file, Some("/seeds".into()));
+        assert_eq!(refresh.refresh, Duration::from_secs(3));
+        let credentials =
+            Credentials { user: Some("gate".to_string()), password: Some(Secret::new("hunter2")) };
+        assert_eq!(refresh.credentials, credentials);
     }
 
     #[test]
-    fn a_password_comes_from_a_file_or_the_environment() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "from-file\n").unwrap();
-        let text = format!("password-file = {:?}\n", file.path());
-        let password = |config: Config| config.proxy.node_password;
-        assert_eq!(password(load(&text, EMPTY).unwrap()), Some(Secret::new("from-file")));
-
-        let environment = |name: &str| (name == "SLOTGATE_PASSWORD").then(|| "from-environment".to_string());
-        assert_eq!(password(load(&text, &environment).unwrap()), Some(Secret::new("from-environment")));
+    fn a_user_without_a_password_is_refused() {
+        let error = load("hold = \"1s\"\nuser = \"gate\"\n", EMPTY).unwrap_err();
+        assert!(error.starts_with("s.toml:2: user: a user needs a password"), "{error}");
     }
 
     #[test]
-    fn an_empty_or_doubled_password_variable_is_refused() {
-        let empty = |name: &str| (name == "SLOTGATE_REQUIRE_PASSWORD").then(String::new);
-        assert!(
-            load("", &empty)
-                .unwrap_err()
-                .contains("SLOTGATE_REQUIRE_PASSWORD: require-password: it is empty")
-        );
-        let both = |name: &str| name.starts_with("SLOTGATE_PASSWORD").then(|| "/x".to_string());
-        assert!(
-            load("", &both)
-                .unwrap_err()
-                .contains("both SLOTGATE_PASSWORD and SLOTGATE_PASSWORD_FILE are set")
-        );
+    fn all_problems_are_told_at_once() {
+        let error = load("refresh = \"0s\"\npassword-file = \"/no/such\"\n", EMPTY).unwrap_err();
+        assert_eq!(error.lines().count(), 2, "{error}");
     }
 }

@@ -2,7 +2,7 @@
 //! file. Everything is optional here; `layers` puts the sources on top of each other.
 
 use super::units::{Address, Count, Size, Span};
-use crate::control::discover::Seed;
+use crate::control::{discover::Seed, refresh};
 use crate::{admin, proxy, telemetry::logging};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -139,9 +139,6 @@ pub struct Settings {
 /// (30 s), less what the process itself needs to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Slow enough to cost nothing, quick enough for changes that no request notices.
-const REFRESH: Duration = Duration::from_secs(10);
-
 impl Settings {
     /// The defaults of every part, as if a user had written them.
     pub fn defaults() -> Settings {
@@ -158,7 +155,7 @@ impl Settings {
             password_file: None,
             require_password_file: None,
             hold: Some(Span(proxy.hold)),
-            refresh: Some(Span(REFRESH)),
+            refresh: Some(Span(refresh::Config::default().refresh)),
             request_timeout: Some(Span(proxy.request_timeout)),
             idle_timeout: Some(Span(proxy.idle_timeout.unwrap_or_default())),
             drain_timeout: Some(Span(DRAIN_TIMEOUT)),

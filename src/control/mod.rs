@@ -3,8 +3,14 @@
 //! Learns what the cluster is and publishes it as a topology for the data plane; forms and checks
 //! clusters. Never on the way of a client's command, and never imports the data plane.
 
+pub mod act;
+pub mod action;
 pub mod agree;
+pub mod bootstrap;
 pub mod discover;
 pub mod node_client;
 pub mod observe;
+pub mod plan;
+pub mod problem;
+pub mod refresh;
 pub mod view;

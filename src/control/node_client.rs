@@ -3,11 +3,11 @@
 //! Replies are decoded into trees here, which the data plane never does. A node's bytes are bounded
 //! in size and in depth before they are decoded.
 
+use crate::backend::Credentials;
 use crate::resp::{ReplyScanner, write_request};
 use bytes::{Bytes, BytesMut};
 use redis_protocol::resp2::decode::decode_bytes;
 pub use redis_protocol::resp2::types::BytesFrame as Reply;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,20 +20,6 @@ use tokio::time::timeout;
 const MAX_REPLY: usize = 32 << 20;
 /// How deep replies may nest; `COMMAND`, the deepest that a node gives, reaches 7.
 const MAX_DEPTH: usize = 16;
-
-/// Who we are towards the nodes. Its `Debug` never shows the password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The ACL user; `None`: the default user.
-    pub user: Option<String>,
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
-    }
-}
 
 /// Why a node did not answer a question.
 #[derive(Debug, thiserror::Error)]
@@ -66,14 +52,14 @@ pub struct NodeClient {
 }
 
 impl NodeClient {
-    /// Connects and, with `credentials`, authenticates; `limit` holds for each step and for each
+    /// Connects and, with a password, authenticates; `limit` holds for each step and for each
     /// later question.
     ///
     /// # Errors
     /// The node cannot be reached in time, or refuses the credentials.
     pub async fn connect(
         addr: SocketAddr,
-        credentials: Option<&Credentials>,
+        credentials: &Credentials,
         limit: Duration,
     ) -> Result<NodeClient, NodeError> {
         let stream = match timeout(limit, TcpStream::connect(addr)).await {
@@ -83,11 +69,10 @@ impl NodeClient {
         };
         stream.set_nodelay(true).map_err(|source| NodeError::Connect { addr, source })?;
         let mut client = NodeClient { addr, stream, received: BytesMut::new(), limit, is_usable: true };
-        if let Some(Credentials { user, password }) = credentials {
-            let mut auth = vec!["AUTH"];
-            auth.extend(user.as_deref());
-            auth.push(password);
-            client.call(&auth).await?;
+        if let Some(password) = &credentials.password {
+            let user = credentials.user.as_deref().map(str::as_bytes);
+            let auth = [Some(&b"AUTH"[..]), user, Some(password.expose())];
+            client.call(&auth.into_iter().flatten().collect::<Vec<_>>()).await?;
         }
         Ok(client)
     }
@@ -305,7 +290,8 @@ mod tests {
         questions: &[&[&str]],
     ) -> Result<Vec<Result<Reply, NodeError>>, NodeError> {
         let addr = node_that_says(reply).await;
-        let mut client = NodeClient::connect(addr, None, Duration::from_millis(200)).await.unwrap();
+        let mut client =
+            NodeClient::connect(addr, &Credentials::default(), Duration::from_millis(200)).await.unwrap();
         client.call_all(questions).await
     }
 
@@ -322,7 +308,8 @@ mod tests {
     #[tokio::test]
     async fn a_silent_node_is_given_up_and_its_connection_with_it() {
         let addr = node_that_says(b"").await;
-        let mut client = NodeClient::connect(addr, None, Duration::from_millis(50)).await.unwrap();
+        let mut client =
+            NodeClient::connect(addr, &Credentials::default(), Duration::from_millis(50)).await.unwrap();
         assert!(matches!(client.call(&["PING"]).await, Err(NodeError::Timeout { .. })));
         assert!(!client.is_usable());
         assert!(matches!(client.call(&["PING"]).await, Err(NodeError::Broken { .. })));
@@ -330,10 +317,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_in_no_message() {
-        let credentials = Credentials { user: Some("slotgate".into()), password: "hunter2".into() };
+        let password = Some(crate::secret::Secret::new("hunter2"));
+        let credentials = Credentials { user: Some("slotgate".into()), password };
         assert!(!format!("{credentials:?}").contains("hunter2"));
         let addr = node_that_says(b"-WRONGPASS no\r\n").await;
-        let error = NodeClient::connect(addr, Some(&credentials), Duration::from_secs(5)).await.unwrap_err();
+        let error = NodeClient::connect(addr, &credentials, Duration::from_secs(5)).await.unwrap_err();
         assert!(error.to_string().ends_with("refused AUTH: WRONGPASS no"), "{error}");
     }
 

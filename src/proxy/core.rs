@@ -36,7 +36,9 @@ pub struct Backend {
     /// The reply that is arriving is thrown away, as it is asked for again elsewhere.
     pub is_discarding: bool,
     /// A large request passes through: its bytes are forgotten once written.
-    pub is_uploading: bool,
+    pub upload: Option<Tag>,
+    /// What is sent here has no reply in order (subscriptions): forgotten once written.
+    pub is_one_way: bool,
     /// A large reply is being passed on.
     pub is_relaying: bool,
     /// Not read for now: its owner does not keep up.
@@ -98,11 +100,13 @@ pub struct Core {
     pub keys: Vec<KeyRef>,
     pub grouped: Vec<(Slot, u32)>,
     pub scratch: Vec<u8>,
-    buffers: Vec<Vec<u8>>,
+    pub(super) buffers: Vec<Vec<u8>>,
     started: Instant,
     pub now: Instant,
     /// Microseconds since the worker started, never 0; read once a turn.
     pub now_us: u64,
+    /// The topology's version when held requests were last looked at.
+    pub released_version: u64,
     next_generation: u32,
     pub is_draining: bool,
     pub subscriptions: super::pubsub::Subscriptions,
@@ -154,6 +158,7 @@ impl Core {
             started: now - Duration::from_micros(1),
             now,
             now_us: 1,
+            released_version: 0,
             next_generation: 0,
             is_draining: false,
             subscriptions: super::pubsub::Subscriptions::default(),
@@ -180,7 +185,7 @@ impl Core {
         let Some(session) = self.sessions.try_remove(ix) else { return };
         self.recorder.client_closed(session.closing.unwrap_or(why));
         let key = SessionKey { ix: ix as u32, generation: session.generation };
-        self.unsubscribe_all(ix, session.id);
+        self.unsubscribe_all(key);
         self.stats.forget_client(session.id);
         let owned: Vec<usize> =
             self.backends.iter().filter(|(_, b)| b.owner == Some(key)).map(|(ix, _)| ix).collect();
@@ -310,13 +315,16 @@ impl Core {
         if let Some(&ix) = self.by_node.get(&(addr, id, version)) {
             return Some(ix);
         }
-        let may_try = health != Health::Failed
-            && self.backoffs.get(&(addr, id)).is_none_or(|reconnect| self.now >= reconnect.not_before);
-        may_try.then(|| {
+        (health != Health::Failed && self.may_connect(addr, id)).then(|| {
             let ix = self.open_backend(addr, id, version, Lane::Shared, None);
             self.by_node.insert((addr, id, version), ix);
             ix
         })
+    }
+
+    /// Whether a node may be tried now, after what happened at the last tries.
+    pub fn may_connect(&self, addr: SocketAddr, id: NodeId) -> bool {
+        self.backoffs.get(&(addr, id)).is_none_or(|reconnect| self.now >= reconnect.not_before)
     }
 
     /// Begins a connection; requests may be queued on it at once and leave when the node has proved
@@ -336,7 +344,8 @@ impl Core {
             is_kept: false,
             bounce: None,
             is_discarding: false,
-            is_uploading: false,
+            upload: None,
+            is_one_way: false,
             is_relaying: false,
             is_paused: false,
             is_dirty: false,
@@ -428,7 +437,62 @@ impl Core {
             self.shared.hint_stale();
         }
         self.subscriber_lost(ix);
-        self.lose_flights(ix, &mut backend);
+        self.lose_flights(&mut backend);
+    }
+
+    /// Whether something waits for the clock sooner than in a second.
+    pub fn is_waiting(&self) -> bool {
+        !self.held.is_empty() || !self.backoffs.is_empty()
+    }
+
+    /// The kernel took `count` bytes for a node.
+    #[inline]
+    pub fn backend_written(&mut self, ix: usize, count: usize) {
+        self.recorder.backend_bytes_out(count as u64);
+        let backend = &mut self.backends[ix];
+        backend.wire.outbox.mark_sent(count);
+        if backend.is_one_way || backend.upload.is_some() {
+            backend.wire.outbox.pop_front(count);
+            if let Some(owner) = backend.owner
+                && self.session_of(owner).is_some()
+            {
+                self.resume(owner.ix as usize);
+            }
+        }
+    }
+
+    /// As much as the client's socket took is written: tidies up, and says why the connection is to be
+    /// closed, if it is.
+    #[inline]
+    pub fn after_write(&mut self, ix: usize) -> Option<Close> {
+        let session = &mut self.sessions[ix];
+        if session.unwritten() == 0 {
+            session.written = 0;
+            let out = std::mem::take(&mut session.out);
+            self.recycle(out);
+        } else if session.written > session.out.len() / 2 {
+            session.out.drain(..session.written);
+            session.written = 0;
+        }
+        self.relay_drained(ix);
+        self.resume(ix);
+        let session = &self.sessions[ix];
+        let is_over = session.unwritten() == 0 && session.pipeline.is_empty() && !session.is_resuming;
+        let drained = (self.is_draining && session.is_idle()).then_some(Close::Drain);
+        session.closing.or(session.is_eof.then_some(Close::Client)).or(drained).filter(|_| is_over)
+    }
+
+    /// Clients are let go as soon as nothing of theirs is under way.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
+        let all: Vec<usize> = self.sessions.iter().map(|(ix, _)| ix).collect();
+        all.into_iter().for_each(|ix| self.mark_session(ix));
+    }
+
+    /// Takes over a table that knows more commands.
+    pub fn learn(&mut self, table: Arc<Table>) {
+        self.traits = Arc::new(traits(&table));
+        self.table = table;
     }
 
     /// What is due by the clock: reconnects, held requests, idle clients, hung nodes. Called every few
@@ -441,6 +505,7 @@ impl Core {
 
     /// What is due once a second: timeouts, memory, metrics.
     pub fn tick_second(&mut self) {
+        self.check_subscriber();
         self.recorder.held_now(self.held.len());
         self.recorder.flush();
         let timeout = self.config.request_timeout;

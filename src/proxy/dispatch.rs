@@ -27,7 +27,7 @@ impl Core {
     #[inline]
     pub fn handle(&mut self, ix: usize, request: &Request) -> Handled {
         let (command, spec) = match self.table.lookup(request) {
-            Lookup::Known(command, spec) => (command, spec),
+            Lookup::Found(command, spec) => (command, spec),
             _ => return self.handle_unknown(ix, request),
         };
         let traits = self.traits[usize::from(command.0)];
@@ -43,7 +43,7 @@ impl Core {
     fn handle_unknown(&mut self, ix: usize, request: &Request) -> Handled {
         let error = if !self.sessions[ix].state.is_authenticated {
             ErrorReply::NoAuth
-        } else if let Lookup::UnknownSubcommand { container, .. } = self.table.lookup(request) {
+        } else if let Lookup::UnknownSubcommand(container) = self.table.lookup(request) {
             let name = super::error_reply::quoted(request.get(1).unwrap_or_default());
             ErrorReply::UnknownSubcommand { container: container.name.to_string(), name }
         } else {
@@ -218,7 +218,7 @@ impl Core {
                     All::Sum => Policy::Sum,
                     All::Concat => Policy::Concat,
                     All::LogicalAnd => Policy::LogicalAnd,
-                    All::Info => Policy::Info(Box::new(info::Request::new(request, self.gateway_facts(ix)))),
+                    All::Info => Policy::Info(Box::new(info::Request::new(request, self.gateway_facts()))),
                     _ => Policy::AllSucceed,
                 };
                 let is_write = traits.is_write || all == All::AllSucceed;

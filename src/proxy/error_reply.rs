@@ -16,10 +16,7 @@ pub enum ErrorReply {
     UnknownCommand { name: String, args: String },
     UnknownSubcommand { container: String, name: String },
     Arity { name: String },
-    NotAnInteger,
     Syntax,
-    BadNumkeys,
-    NegativeNumkeys,
     NoAuth,
     HelloNoAuth,
     WrongPass,
@@ -82,10 +79,7 @@ impl fmt::Display for ErrorReply {
                 write!(f, "ERR unknown subcommand '{name}'. Try {} HELP.", container.to_ascii_uppercase())
             }
             Arity { name } => write!(f, "ERR wrong number of arguments for '{name}' command"),
-            NotAnInteger => f.write_str("ERR value is not an integer or out of range"),
             Syntax => f.write_str("ERR syntax error"),
-            BadNumkeys => f.write_str("ERR Number of keys can't be greater than number of args"),
-            NegativeNumkeys => f.write_str("ERR Number of keys can't be negative"),
             NoAuth => f.write_str("NOAUTH Authentication required."),
             HelloNoAuth => f.write_str(
                 "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \

@@ -14,6 +14,8 @@ pub enum Policy {
     Sum,
     /// The least integer: WAIT.
     Min,
+    /// The node's integer, but never less than this: PUBLISH, which also reaches our own clients.
+    AtLeast(i64),
     /// Every part must succeed; the first one's reply is the reply: MSET, FLUSHALL, SCRIPT LOAD.
     AllSucceed,
     /// Values in the order of the client's keys, of which this many were given: MGET.
@@ -52,8 +54,12 @@ pub struct Merge {
 impl Merge {
     /// Waits for `parts` replies.
     pub fn new(policy: Policy, version: Version, parts: usize, is_write: bool) -> Merge {
-        let keeps = !matches!(policy, Policy::Sum);
-        let sum = if policy == Policy::Min { i64::MAX } else { 0 };
+        let keeps = !matches!(policy, Policy::Sum | Policy::Min | Policy::AtLeast(_));
+        let sum = match policy {
+            Policy::Min => i64::MAX,
+            Policy::AtLeast(least) => least,
+            _ => 0,
+        };
         Merge {
             policy,
             version,
@@ -79,6 +85,7 @@ impl Merge {
             match self.policy {
                 Policy::Sum => self.sum = self.sum.saturating_add(integer(reply)),
                 Policy::Min => self.sum = self.sum.min(integer(reply)),
+                Policy::AtLeast(_) => self.sum = self.sum.max(integer(reply)),
                 Policy::AllSucceed | Policy::First if !self.bytes.is_empty() => {}
                 _ => {
                     let start = self.bytes.len();
@@ -121,7 +128,7 @@ impl Merge {
         }
         let mut out = Vec::with_capacity(self.bytes.len() + 16);
         match &self.policy {
-            Policy::Sum | Policy::Min => ReplyWriter { out: &mut out, version: self.version }.integer(self.sum),
+            Policy::Sum | Policy::Min | Policy::AtLeast(_) => ReplyWriter { out: &mut out, version: self.version }.integer(self.sum),
             Policy::AllSucceed | Policy::First => return self.bytes,
             Policy::Values { positions } => self.values(positions, &mut out),
             Policy::Concat => self.concat(&mut out),

@@ -30,7 +30,7 @@ impl Core {
             }
             return;
         }
-        let is_read = self.table.get(tag.command).flags.has(crate::command::Flags::READONLY);
+        let is_read = self.table.get(tag.command).flags.contains(crate::command::Flags::READONLY);
         let is_followed = backend.wire.flights.iter().skip(1).any(|other| {
             other.tag.session == tag.session && other.tag.aim.slot() == tag.aim.slot()
         });

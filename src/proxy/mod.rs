@@ -1,21 +1,60 @@
 //! DATA PLANE: one client command, start to finish.
 //!
-//! So far only the door: the address is taken, nobody is let in.
+//! ```text
+//! listener → worker → read (frame) → dispatch (name, keys → router: Route) → held / backend
+//!     → settle (redirect: again? fanout: merge) → pipeline → worker → client
+//! ```
+//! Everything between `worker`'s reads and writes is free of IO and happens on one [`core::Core`] a
+//! thread.
 
+mod client_state;
 mod config;
+mod core;
+mod cursor;
+mod dispatch;
+mod error_reply;
+mod fanout;
+mod flight;
+mod glob;
+mod held;
+mod info;
+mod large_reply;
+mod listener;
+mod local;
+mod pinned;
+mod pipeline;
+mod pubsub;
+mod read;
+mod redirect;
+pub mod router;
+mod session;
+mod settle;
+mod stats;
+mod upload;
+mod worker;
 
 pub use config::Config;
+pub use stats::Stats;
 
-use crate::command::Table;
-use crate::telemetry::Metrics;
+use self::core::Core;
+use self::listener::{Listener, ListenerHandle};
+use self::worker::{Order, Worker, WorkerHandle};
+use crate::command::{Table, parse_command_reply};
+use crate::telemetry::{Metrics, Recorder};
 use crate::topology::SharedTopology;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// The running data plane.
 pub struct Proxy {
-    listener: TcpListener,
+    addr: SocketAddr,
+    listener: ListenerHandle,
+    workers: Arc<Vec<WorkerHandle>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    table: Mutex<Arc<Table>>,
+    stats: Arc<Stats>,
 }
 
 /// The data plane cannot start.
@@ -25,36 +64,117 @@ pub enum StartError {
         "cannot listen for clients at {addr}: {error}; give another address with --listen, or stop what uses it"
     )]
     Listen { addr: SocketAddr, error: std::io::Error },
+    #[error("cannot start a worker thread: {0}")]
+    Thread(std::io::Error),
 }
 
 impl Proxy {
-    /// Takes the address.
+    /// Takes the address and starts the workers; clients are served from now on, and held until the
+    /// topology is known.
     ///
     /// # Errors
-    /// When the address is in use or not ours.
+    /// When the address is in use or not ours, or the system gives no thread.
     pub fn start(
-        config: Config,
-        _topology: Arc<SharedTopology>,
-        _table: Arc<Table>,
-        _metrics: Arc<Metrics>,
+        mut config: Config,
+        topology: Arc<SharedTopology>,
+        table: Arc<Table>,
+        metrics: Arc<Metrics>,
     ) -> Result<Proxy, StartError> {
         let wrap = |error| StartError::Listen { addr: config.listen, error };
-        Ok(Proxy { listener: TcpListener::bind(config.listen).map_err(wrap)? })
+        let (listener, listener_handle) = Listener::bind(config.listen).map_err(wrap)?;
+        let addr = listener.local_addr().map_err(wrap)?;
+        config.listen = addr;
+        let config = Arc::new(config);
+        let stats = Arc::new(Stats::default());
+        let (mut workers, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..config.workers.max(1) {
+            let core = Core::new(
+                config.clone(),
+                table.clone(),
+                topology.clone(),
+                stats.clone(),
+                Recorder::new(metrics.clone()),
+            );
+            let (worker, handle) = Worker::new(core).map_err(StartError::Thread)?;
+            workers.push(handle);
+            threads.push(spawn(format!("worker-{number}"), move || {
+                if let Err(error) = worker.run() {
+                    tracing::error!(%error, "a worker has ended");
+                }
+            })?);
+        }
+        let workers = Arc::new(workers);
+        let (places, clients, most) = (workers.clone(), stats.clone(), config.max_clients);
+        let rejected = Mutex::new(Recorder::new(metrics));
+        threads.push(spawn("listener".to_string(), move || {
+            listener.run(&places, &clients, most, || {
+                let mut recorder = rejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                recorder.client_rejected();
+                recorder.flush();
+            });
+        })?);
+        let woken = Arc::downgrade(&workers);
+        topology.on_change(move || {
+            for worker in woken.upgrade().iter().flat_map(|workers| workers.iter()) {
+                worker.tell(Order::Topology);
+            }
+        });
+        Ok(Proxy {
+            addr,
+            listener: listener_handle,
+            workers,
+            threads: Mutex::new(threads),
+            table: Mutex::new(table),
+            stats,
+        })
     }
 
     /// Where clients connect; tells the port when 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
-        self.listener.local_addr().expect("a bound listener has an address")
+        self.addr
     }
 
     /// How many clients are connected.
     pub fn clients(&self) -> usize {
-        0
+        self.stats.connected()
     }
 
-    /// Accepts nobody any more, and waits until all clients are gone or `timeout` is over.
-    pub async fn drain(&self, _timeout: Duration) {}
+    /// Accepts nobody any more, and waits until all clients are gone or `timeout` is over; then ends the
+    /// workers.
+    pub async fn drain(&self, timeout: Duration) {
+        self.listener.close();
+        self.workers.iter().for_each(|worker| worker.tell(Order::Drain));
+        let deadline = Instant::now() + timeout;
+        while self.clients() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.workers.iter().for_each(|worker| worker.tell(Order::Stop));
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let _ = joined.await;
+    }
 
     /// Adds what a node's own `COMMAND` reply, given as its bytes, tells beyond the built-in table.
-    pub fn learn(&self, _reply: Vec<u8>) {}
+    pub fn learn(&self, reply: Vec<u8>) {
+        let commands = match parse_command_reply(&reply) {
+            Ok(commands) => commands,
+            Err(error) => return tracing::warn!(%error, "a node's COMMAND reply is not understood"),
+        };
+        let mut table = lock(&self.table);
+        let mut extended = Table::clone(&table);
+        let added = extended.extend(commands);
+        if added > 0 {
+            tracing::info!(added, "the nodes know more commands");
+            *table = Arc::new(extended);
+            self.workers.iter().for_each(|worker| worker.tell(Order::Learn(table.clone())));
+        }
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -186,7 +186,7 @@ impl Core {
         Ok(self.handle(ix, &Request::new(&frame, &spans)))
     }
 
-    fn refuse_protocol(&mut self, ix: usize, error: ProtocolError) {
+    pub fn refuse_protocol(&mut self, ix: usize, error: ProtocolError) {
         self.recorder.refused(Reason::Protocol);
         let error = ErrorReply::Protocol(error);
         self.answer_now(ix, Family::Other, Outcome::Refused, |reply| reply.error(&error.to_string()));

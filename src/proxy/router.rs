@@ -4,7 +4,7 @@
 //! the command's keys and flags.
 
 use super::error_reply::{ErrorReply, quoted};
-use crate::command::{Access, Flags, KeyError, KeyRef, KeyShape, Spec, Table, extract};
+use crate::command::{Flags, KeyError, KeyRef, KeyShape, Spec, Table, extract};
 use crate::resp::Request;
 use crate::telemetry::Family;
 use crate::topology::Slot;
@@ -64,7 +64,6 @@ pub enum Local {
     Hello,
     Reset,
     Client,
-    Command,
     ClusterDisabled,
     Multi,
     Exec,
@@ -77,7 +76,6 @@ pub enum Local {
     PUnsubscribe,
     Publish,
     Role,
-    Lolwut,
 }
 
 /// Where a blocking command says how long it waits.
@@ -136,7 +134,7 @@ pub static HANDLINGS: &[(&str, Handling)] = {
         ("hello", Here(Local::Hello)),
         ("reset", Here(Local::Reset)),
         ("client", Here(Local::Client)),
-        ("command", Here(Local::Command)),
+        ("command", Any),
         ("cluster", Here(Local::ClusterDisabled)),
         ("asking", Here(Local::ClusterDisabled)),
         ("readonly", Here(Local::ClusterDisabled)),
@@ -152,7 +150,6 @@ pub static HANDLINGS: &[(&str, Handling)] = {
         ("punsubscribe", Here(Local::PUnsubscribe)),
         ("publish", Here(Local::Publish)),
         ("role", Here(Local::Role)),
-        ("lolwut", Here(Local::Lolwut)),
         ("blpop", Blocking(TimeoutAt::Last)),
         ("brpop", Blocking(TimeoutAt::Last)),
         ("brpoplpush", Blocking(TimeoutAt::Last)),
@@ -197,7 +194,7 @@ pub fn traits(table: &Table) -> Vec<Traits> {
     let traits_of = |spec: &Spec| Traits {
         handling: handling_of(spec, &named),
         family: Family::from_group(spec.group.word()),
-        is_write: spec.flags.has(Flags::WRITE),
+        is_write: spec.flags.contains(Flags::WRITE),
     };
     table.iter().map(|(_, spec)| traits_of(spec)).collect()
 }
@@ -212,7 +209,7 @@ fn handling_of(spec: &Spec, named: &HashMap<&str, Handling>) -> Handling {
         Handling::Keys
     } else if let Some(handling) = named.get(container) {
         *handling
-    } else if spec.flags.has(Flags::ADMIN) {
+    } else if spec.flags.contains(Flags::ADMIN) {
         Handling::Refused(ASK_NODE)
     } else {
         Handling::Any
@@ -253,7 +250,8 @@ pub fn route(handling: Handling, spec: &Spec, request: &Request, keys: &mut Vec<
             Ok(KeySlots::None) => Route::Any,
             Ok(KeySlots::One { slot, has_many_keys }) => Route::One { slot, has_many_keys },
             Ok(KeySlots::Many) => Route::Refuse(ErrorReply::CrossSlot { name: spec.name.to_string() }),
-            Err(error) => Route::Refuse(error),
+            // Any node refuses it in words of its own, or tells by MOVED where it belongs.
+            Err(_) => Route::Any,
         },
         Handling::Split(split) => {
             if split == Split::Pairs && request.len().is_multiple_of(2) {
@@ -262,7 +260,8 @@ pub fn route(handling: Handling, spec: &Spec, request: &Request, keys: &mut Vec<
             match slot_of_keys(spec, request, keys) {
                 Ok(KeySlots::One { slot, has_many_keys }) => Route::One { slot, has_many_keys },
                 Ok(_) => Route::Split(split),
-                Err(error) => Route::Refuse(error),
+                // Any node refuses it in words of its own, or tells by MOVED where it belongs.
+            Err(_) => Route::Any,
             }
         }
         Handling::Blocking(timeout) => match slot_of_keys(spec, request, keys) {
@@ -272,7 +271,8 @@ pub fn route(handling: Handling, spec: &Spec, request: &Request, keys: &mut Vec<
             }
             Ok(KeySlots::None) => Route::Any,
             Ok(KeySlots::Many) => Route::Refuse(ErrorReply::CrossSlot { name: spec.name.to_string() }),
-            Err(error) => Route::Refuse(error),
+            // Any node refuses it in words of its own, or tells by MOVED where it belongs.
+            Err(_) => Route::Any,
         },
     }
 }
@@ -288,8 +288,8 @@ pub enum KeySlots {
 /// Finds the slots of a request's keys.
 ///
 /// # Errors
-/// The number of keys that the request claims to have does not fit.
-pub fn slot_of_keys(spec: &Spec, request: &Request, keys: &mut Vec<KeyRef>) -> Result<KeySlots, ErrorReply> {
+/// The request does not say where its keys are.
+pub fn slot_of_keys(spec: &Spec, request: &Request, keys: &mut Vec<KeyRef>) -> Result<KeySlots, KeyError> {
     if let KeyShape::One(at) = spec.shape {
         return Ok(match request.get(usize::from(at)) {
             Some(key) => KeySlots::One { slot: Slot::of_key(key), has_many_keys: false },
@@ -297,16 +297,8 @@ pub fn slot_of_keys(spec: &Spec, request: &Request, keys: &mut Vec<KeyRef>) -> R
         });
     }
     keys.clear();
-    extract(spec, request, keys).map_err(|error| match error {
-        KeyError::NotAnInteger => ErrorReply::NotAnInteger,
-        KeyError::Negative => ErrorReply::NegativeNumkeys,
-        KeyError::TooMany => ErrorReply::BadNumkeys,
-        KeyError::Syntax => ErrorReply::Syntax,
-    })?;
-    let mut slots = keys
-        .iter()
-        .filter(|key| !key.access.has(Access::INCOMPLETE))
-        .map(|key| Slot::of_key(request.arg(key.index as usize)));
+    extract(spec, request, keys)?;
+    let mut slots = keys.iter().map(|key| Slot::of_key(request.arg(key.index as usize)));
     let Some(first) = slots.next() else { return Ok(KeySlots::None) };
     let mut count = 1;
     for slot in slots {
@@ -329,7 +321,7 @@ pub fn find_block_option(request: &Request) -> Option<usize> {
 /// there before.
 pub fn is_harmless_to_repeat(spec: &Spec, request: &Request) -> bool {
     const NOT_IF_OPTIONS: &[(&str, usize)] = &[("set", 3), ("expireat", 3), ("pexpireat", 3)];
-    if spec.flags.has(Flags::READONLY) {
+    if spec.flags.contains(Flags::READONLY) {
         return true;
     }
     matches!(&*spec.name, "mset" | "hmset" | "ping" | "echo" | "time")

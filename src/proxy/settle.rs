@@ -159,6 +159,9 @@ impl Core {
         let Some(flight) = backend.wire.flights.pop_front() else { return };
         backend.wire.outbox.pop_front(flight.len as usize);
         backend.bounce = None;
+        if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
+            self.keep_watching(ix, &flight.tag);
+        }
         self.settle(&flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
             self.after_flight(ix);
@@ -263,6 +266,10 @@ impl Core {
         tag.waits = tag.waits.saturating_add(u8::from(!is_at_once));
         let skip = replies_before_last(&request);
         self.after_flight(ix);
+        let Some(request) = self.with_time_left(&tag, request) else {
+            let reply = self.time_is_over(&tag);
+            return self.answer_part(&tag, Outcome::Ok, &reply);
+        };
         let retry_at = self.now_us + wait.as_micros() as u64;
         self.hold(Held { tag, skip, request, cause, retry_at, behind, is_overtaken: false });
     }

@@ -1,8 +1,10 @@
 //! What the workers share: who is connected, and a few totals. Touched when a client comes, goes or
 //! names itself, never per command.
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -25,9 +27,34 @@ pub struct Stats {
     clients: DashMap<u64, ClientInfo>,
     next_client: AtomicU64,
     connected: AtomicUsize,
-    /// Subscribers of each channel and pattern over all workers, for PUBLISH's count.
+    pub subscribers: Subscribers,
+    /// The nodes' release, as INFO tells it; what HELLO answers.
+    server_version: ArcSwap<String>,
+}
+
+/// How many clients of this process are subscribed to each channel and pattern, over all workers.
+#[derive(Debug, Default)]
+pub struct Subscribers {
     pub channels: DashMap<Box<[u8]>, usize>,
     pub patterns: DashMap<Box<[u8]>, usize>,
+}
+
+impl Subscribers {
+    pub fn add(&self, is_pattern: bool, name: &[u8]) {
+        *self.topics(is_pattern).entry(name.into()).or_insert(0) += 1;
+    }
+
+    pub fn remove(&self, is_pattern: bool, name: &[u8]) {
+        let topics = self.topics(is_pattern);
+        if let Some(mut count) = topics.get_mut(name) {
+            *count = count.saturating_sub(1);
+        }
+        topics.remove_if(name, |_, count| *count == 0);
+    }
+
+    fn topics(&self, is_pattern: bool) -> &DashMap<Box<[u8]>, usize> {
+        if is_pattern { &self.patterns } else { &self.channels }
+    }
 }
 
 impl Default for Stats {
@@ -37,8 +64,8 @@ impl Default for Stats {
             clients: DashMap::new(),
             next_client: AtomicU64::new(1),
             connected: AtomicUsize::new(0),
-            channels: DashMap::new(),
-            patterns: DashMap::new(),
+            subscribers: Subscribers::default(),
+            server_version: ArcSwap::from_pointee("7.0.0".to_string()),
         }
     }
 }
@@ -86,6 +113,17 @@ impl Stats {
             self.clients.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
+    }
+
+    /// The release that clients are told.
+    pub fn server_version(&self) -> Arc<String> {
+        self.server_version.load_full()
+    }
+
+    pub fn set_server_version(&self, version: &str) {
+        if **self.server_version.load() != *version {
+            self.server_version.store(Arc::new(version.to_string()));
+        }
     }
 
     pub fn connected(&self) -> usize {

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::dispatch::Handled;
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Lane, Purpose, SessionKey, Tag};
-use super::pipeline::{Place, Ticket};
+use super::pipeline::Place;
 use super::router::Handling;
 use super::session::Busy;
 use crate::backend::Flight;
@@ -27,7 +27,7 @@ impl Core {
         if request.is_empty() || !self.sessions[ix].state.is_plain() {
             return Handled::NotYet;
         }
-        let Lookup::Known(command, spec) = self.table.lookup(request) else { return Handled::NotYet };
+        let Lookup::Found(command, spec) = self.table.lookup(request) else { return Handled::NotYet };
         let KeyShape::One(at) = spec.shape else { return Handled::NotYet };
         let Some(key) = request.get(usize::from(at)) else { return Handled::NotYet };
         let is_plain = self.traits[usize::from(command.0)].handling == Handling::Keys;
@@ -47,7 +47,7 @@ impl Core {
     }
 
     /// Passes on, or throws away, what `buf` holds of a large request; returns how many bytes.
-    fn read_upload(&mut self, ix: usize, buf: &[u8]) -> usize {
+    pub fn read_upload(&mut self, ix: usize, buf: &[u8]) -> usize {
         let (mut progress, target) = match self.sessions[ix].busy {
             Some(Busy::Uploading { backend, ticket, progress }) => (progress, Some((backend, ticket))),
             Some(Busy::Discarding { progress }) => (progress, None),
@@ -80,7 +80,7 @@ impl Core {
                 self.backends[backend].wire.outbox.push(&[&buf[..advance.consumed]]);
                 self.mark_backend(backend);
                 if advance.is_done {
-                    self.finish_upload(ix, backend, ticket);
+                    self.finish_upload(ix, backend);
                 } else {
                     self.sessions[ix].busy = Some(Busy::Uploading { backend, ticket, progress });
                 }
@@ -104,7 +104,7 @@ impl Core {
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
         let connection = &mut self.backends[backend];
-        connection.is_kept_for_upload = true;
+        connection.upload = Some(Tag { purpose: Purpose::Answer, ..*tag });
         if let Aim::Node { is_asking: true, .. } = tag.aim {
             connection.wire.outbox.push(&[super::settle::ASKING]);
         }
@@ -115,14 +115,15 @@ impl Core {
     }
 
     /// All of a large request has been passed on: its reply is awaited.
-    fn finish_upload(&mut self, ix: usize, backend: usize, ticket: Ticket) {
+    fn finish_upload(&mut self, ix: usize, backend: usize) {
         self.sessions[ix].busy = Some(Busy::Alone);
-        let Some(entry_command) = self.sessions[ix].upload_command else { return };
-        let aim = self.sessions[ix].upload_aim;
-        let mut tag = self.tag(ix, ticket, entry_command, aim);
-        tag.lane = Lane::Exclusive;
-        let skip = u32::from(matches!(aim, Aim::Node { is_asking: true, .. }));
-        self.backends[backend].wire.flights.push_back(Flight { len: 0, skip, tag });
+        let connection = &mut self.backends[backend];
+        if let Some(tag) = connection.upload.take() {
+            let skip = u32::from(matches!(tag.aim, Aim::Node { is_asking: true, .. }));
+            // What is still unwritten goes with the flight, so that it is kept until the reply.
+            let len = connection.wire.outbox.len() as u32;
+            connection.wire.flights.push_back(Flight { len, skip, tag });
+        }
     }
 
     /// The connection of an upload broke before the request was complete: it was not executed.

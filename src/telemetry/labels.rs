@@ -46,6 +46,7 @@ label! {
         Connection => "connection",
         Server => "server",
         Cluster => "cluster",
+        /// What came with a module, whatever group it calls its own.
         Module => "module",
         /// Unknown commands, and groups that came after this list.
         Other => "other",
@@ -57,9 +58,16 @@ impl Family {
     /// command files (`sorted_set`); [`Family::Other`] for a group that is not known.
     pub fn from_group(group: &str) -> Family {
         let group = group.to_ascii_lowercase().replace('_', "-");
+        if MODULE_GROUPS.contains(&group.as_str()) {
+            return Family::Module;
+        }
         Family::ALL.into_iter().find(|family| family.as_str() == group).unwrap_or(Family::Other)
     }
 }
+
+/// The groups of the modules that ship with Redis 8 (Redis documentation, "Commands").
+const MODULE_GROUPS: [&str; 10] =
+    ["bf", "cf", "cms", "json", "search", "suggestion", "tdigest", "timeseries", "topk", "vector-set"];
 
 label! {
     /// How a request ended, as its client saw it.
@@ -149,7 +157,8 @@ mod tests {
     fn groups_are_known_in_both_spellings() {
         assert_eq!(Family::from_group("sorted-set"), Family::SortedSet);
         assert_eq!(Family::from_group("sorted_set"), Family::SortedSet);
-        assert_eq!(Family::from_group("vector_set"), Family::Other);
+        assert_eq!(Family::from_group("vector_set"), Family::Module);
+        assert_eq!(Family::from_group("rate_limit"), Family::Other);
     }
 
     #[test]

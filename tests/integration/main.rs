@@ -8,3 +8,5 @@
 mod support;
 
 mod bare_cluster;
+mod command_keys;
+mod command_table;

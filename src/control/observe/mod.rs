@@ -6,11 +6,17 @@ mod node_line;
 pub use info::{ClusterInfo, NodeInfo, Release, Role};
 pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_nodes};
 
-use super::node_client::{Credentials, NodeClient, NodeError};
+use super::node_client::{NodeClient, NodeError};
 use super::view::{NodeView, Observation, Silent, View};
+use crate::backend::Credentials;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::JoinSet;
+
+/// How often members that were just heard of are asked for more: one round finds all of a cluster whose
+/// nodes know each other.
+const ROUNDS: usize = 3;
 
 /// Why an endpoint gave no view.
 #[derive(Debug, thiserror::Error)]
@@ -52,13 +58,13 @@ pub async fn observe_node(client: &mut NodeClient) -> Result<Observation, Observ
 }
 
 /// Asks all endpoints at once; each has `limit` for each of its steps.
-pub async fn observe_all(addrs: &[SocketAddr], credentials: Option<&Credentials>, limit: Duration) -> View {
+pub async fn observe_all(addrs: &[SocketAddr], credentials: &Credentials, limit: Duration) -> View {
     let mut asking = JoinSet::new();
     for (ix, addr) in addrs.iter().copied().enumerate() {
-        let credentials = credentials.cloned();
+        let credentials = credentials.clone();
         asking.spawn(async move {
             let observed = async {
-                let mut client = NodeClient::connect(addr, credentials.as_ref(), limit).await?;
+                let mut client = NodeClient::connect(addr, &credentials, limit).await?;
                 observe_node(&mut client).await
             };
             (ix, addr, observed.await)
@@ -77,6 +83,33 @@ pub async fn observe_all(addrs: &[SocketAddr], credentials: Option<&Credentials>
         }
     }
     view
+}
+
+/// Asks the nodes at `addrs`, and all members that these and others tell of.
+pub async fn observe_cluster(addrs: &[SocketAddr], credentials: &Credentials, limit: Duration) -> View {
+    let mut view = observe_all(addrs, credentials, limit).await;
+    let mut asked: BTreeSet<SocketAddr> = addrs.iter().copied().collect();
+    for _ in 0..ROUNDS {
+        let told: BTreeSet<SocketAddr> =
+            view.nodes.iter().flat_map(|node| untold(&view, &node.view)).collect();
+        let new: Vec<SocketAddr> = told.into_iter().filter(|addr| asked.insert(*addr)).collect();
+        if new.is_empty() {
+            break;
+        }
+        let more = observe_all(&new, credentials, limit).await;
+        view.nodes.extend(more.nodes);
+        view.silent.extend(more.silent);
+    }
+    // One node may have been asked under two addresses, its own and the one that was given.
+    let mut seen = BTreeSet::new();
+    view.nodes.retain(|node| seen.insert(node.view.id()));
+    view
+}
+
+/// Where members are that one node tells of and that were not asked yet.
+fn untold(view: &View, told: &NodeView) -> Vec<SocketAddr> {
+    let unasked = told.members().filter(|line| view.of(line.id).is_none());
+    unasked.filter_map(|line| line.addr(told.asked)).collect()
 }
 
 fn read_view(asked: SocketAddr, nodes: &str, cluster: &str) -> Result<NodeView, ObserveError> {

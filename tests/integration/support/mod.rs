@@ -5,6 +5,7 @@
 pub mod client;
 pub mod gateway;
 pub mod real_cluster;
+pub mod value;
 
 use std::time::{Duration, Instant};
 

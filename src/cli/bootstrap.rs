@@ -1,0 +1,218 @@
+//! `slotgate bootstrap`: lone nodes → one cluster.
+
+use super::{Exit, Output, nodes};
+use crate::config::Span;
+use crate::control::act::Acted;
+use crate::control::bootstrap::{self, BootstrapError, Progress};
+use crate::control::discover::Seed;
+use crate::control::plan::form::{Formation, Part, Plan, Refusal};
+use crate::control::view::View;
+use serde_json::{Value, json};
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+/// What one node gets for each answer; a person waits.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Form a cluster of empty nodes, or finish one that was begun
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  slotgate bootstrap 10.0.0.{1,2,3,4,5,6}:6379 --replicas 1
+  slotgate bootstrap redis-0:6379 redis-1:6379 redis-2:6379 --replicas 0 --yes
+  slotgate bootstrap redis-{0,1,2,3,4,5}.redis:6379 --dry-run --output json
+
+The first nodes become primaries, the others their replicas, apart from their primary's host where
+possible. Shows the plan and asks. Ends when all nodes agree, every replica follows its primary and all
+config epochs are distinct.
+Run again on a finished cluster it changes nothing; run again after it was cut short, with the same nodes
+in the same order, it goes on. A node that holds keys or belongs to another cluster is refused.
+SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
+pub struct Args {
+    /// The nodes, each by an address of its own
+    #[arg(value_name = "HOST:PORT", required = true)]
+    nodes: Vec<Seed>,
+    /// How many replicas each primary gets
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    replicas: usize,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Show the plan and change nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// How long the nodes may take to agree
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    timeout: Span,
+    #[command(flatten)]
+    login: nodes::Login,
+    /// The shape of the answer; with json, progress goes to the standard error and --yes or --dry-run is
+    /// needed
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let is_json = args.output == Output::Json;
+    if is_json && !args.yes && !args.dry_run {
+        eprintln!("slotgate: --output json asks no question; add --yes or --dry-run");
+        return Ok(Exit::Usage);
+    }
+    let credentials = match args.login.credentials() {
+        Ok(credentials) => credentials,
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(Exit::Usage);
+        }
+    };
+    let config = bootstrap::Config {
+        nodes: args.nodes,
+        replicas: args.replicas,
+        credentials,
+        limit: LIMIT,
+        timeout: args.timeout.0,
+    };
+    nodes::runtime()?.block_on(async {
+        let view = bootstrap::observe(&config).await?;
+        let formation = match bootstrap::plan(&config, &view) {
+            Ok(formation) => formation,
+            Err(error) => {
+                eprintln!("slotgate: {error}");
+                return Ok(exit_of(&error));
+            }
+        };
+        let has_actions = matches!(&formation, Formation::Needed(plan) if !plan.actions.is_empty());
+        if let Formation::Needed(plan) = &formation
+            && has_actions
+        {
+            if !is_json {
+                print!("{}", text(plan, &config));
+            }
+            if args.dry_run {
+                if is_json {
+                    print_json(&formation, "planned")?;
+                }
+                return Ok(Exit::Fine);
+            }
+            if !args.yes && !is_confirmed()? {
+                println!("Nothing was changed: the answer was not 'yes'.");
+                return Ok(Exit::Wrong);
+            }
+        }
+        finish(&config, &view, &formation, |progress| say(progress, is_json)).await?;
+        match (is_json, has_actions) {
+            (true, true) => print_json(&formation, "formed")?,
+            (true, false) => print_json(&formation, "unchanged")?,
+            (false, true) => println!(
+                "Done: {} nodes agree, all slots are covered, every replica follows its primary.",
+                view.nodes.len()
+            ),
+            (false, false) => {
+                println!("These {} nodes are a whole cluster already; nothing was changed.", view.nodes.len())
+            }
+        }
+        Ok(Exit::Fine)
+    })
+}
+
+fn exit_of(error: &BootstrapError) -> Exit {
+    match error {
+        BootstrapError::Refused(Refusal::TooFew { .. } | Refusal::TooMany | Refusal::Twice(..)) => {
+            Exit::Usage
+        }
+        BootstrapError::Refused(
+            Refusal::Keys { .. } | Refusal::Foreign { .. } | Refusal::OtherPart { .. },
+        ) => Exit::Refused,
+        _ => Exit::Wrong,
+    }
+}
+
+/// Carries out what is missing and waits until the cluster is whole.
+async fn finish(
+    config: &bootstrap::Config,
+    view: &View,
+    formation: &Formation,
+    progress: impl FnMut(Progress),
+) -> Result<(), BootstrapError> {
+    match formation {
+        Formation::Needed(plan) => bootstrap::carry_out(config, plan, progress).await,
+        Formation::Formed => {
+            let addrs: Vec<_> = view.nodes.iter().map(|node| node.view.asked).collect();
+            bootstrap::settle(config, &addrs, progress).await
+        }
+    }
+}
+
+/// A line of progress. A reader that went away does not stop the work.
+fn say(progress: Progress, is_json: bool) {
+    let line = match progress {
+        Progress::Step { step, steps, action, acted: Acted::Done } => format!("[{step}/{steps}] {action}"),
+        Progress::Step { step, steps, action, acted: Acted::AlreadyDone } => {
+            format!("[{step}/{steps}] {action}: was done already")
+        }
+        Progress::Waiting { what } => format!("Waiting for {what}"),
+    };
+    let _ = if is_json { writeln!(io::stderr(), "{line}") } else { writeln!(io::stdout(), "{line}") };
+}
+
+fn is_confirmed() -> io::Result<bool> {
+    print!("Do this? (type 'yes' to accept): ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    let is_closed = io::stdin().read_line(&mut answer)? == 0;
+    if is_closed {
+        println!();
+    }
+    Ok(answer.trim() == "yes")
+}
+
+fn text(plan: &Plan, config: &bootstrap::Config) -> String {
+    let mut out = format!(
+        "A cluster of {} nodes, {} replica(s) for each primary:\n",
+        plan.members.len(),
+        config.replicas
+    );
+    for member in &plan.members {
+        let part = match &member.part {
+            Part::Primary { range } => format!("primary of the slots {range} ({} slots)", range.count()),
+            Part::Replica { of } => format!("replica of {}", plan.members[*of].party),
+        };
+        out += &format!("  {} {} {part}\n", member.party, member.party.id.short());
+    }
+    for warning in &plan.warnings {
+        out += &format!("Note: {warning}\n");
+    }
+    out += "Steps:\n";
+    for (ix, action) in plan.actions.iter().enumerate() {
+        out += &format!("  {}. {action}\n", ix + 1);
+    }
+    out
+}
+
+fn print_json(formation: &Formation, result: &str) -> anyhow::Result<()> {
+    let plan = match formation {
+        Formation::Needed(plan) => to_json(plan),
+        Formation::Formed => Value::Null,
+    };
+    println!("{}", serde_json::to_string_pretty(&json!({ "result": result, "plan": plan }))?);
+    Ok(())
+}
+
+fn to_json(plan: &Plan) -> Value {
+    let members = plan.members.iter().map(|member| {
+        let (slots, primary) = match &member.part {
+            Part::Primary { range } => (Some(range.to_string()), None),
+            Part::Replica { of } => (None, Some(plan.members[*of].party.addr.to_string())),
+        };
+        json!({
+            "address": member.party.addr.to_string(),
+            "id": member.party.id.as_str(),
+            "slots": slots,
+            "replica_of": primary,
+        })
+    });
+    json!({
+        "members": members.collect::<Vec<_>>(),
+        "actions": plan.actions.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "warnings": plan.warnings,
+    })
+}

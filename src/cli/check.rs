@@ -1,0 +1,130 @@
+//! `slotgate check`: whether a cluster is whole, by all its nodes' words.
+
+use super::{Exit, Output, nodes};
+use crate::control::discover::Seed;
+use crate::control::observe::{Role, observe_cluster};
+use crate::control::problem::{Problem, join, problems};
+use crate::control::view::{Observation, View};
+use crate::topology::{Slot, SlotRange};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// What one node gets for each answer; a person waits.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Check that a cluster is whole: slots, agreement, open slots, members, replicas, epochs
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  slotgate check redis-0:6379
+  slotgate check 10.0.0.1:6379 --replicas 2
+  slotgate check redis-0:6379 --output json | jq '.problems[].text'
+
+Any one node is enough: the others are found through it, and all are asked. Exit code 0: nothing is
+wrong; 1: something is. SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
+pub struct Args {
+    /// Nodes to begin with; one that answers is enough
+    #[arg(value_name = "HOST:PORT", required = true)]
+    nodes: Vec<Seed>,
+    /// How many replicas each primary should have [default: one, as soon as any primary has one]
+    #[arg(long, value_name = "N")]
+    replicas: Option<usize>,
+    #[command(flatten)]
+    login: nodes::Login,
+    /// The shape of the answer
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let credentials = match args.login.credentials() {
+        Ok(credentials) => credentials,
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(Exit::Usage);
+        }
+    };
+    let view = nodes::runtime()?.block_on(async {
+        let addrs = nodes::resolve(&args.nodes, LIMIT).await?;
+        anyhow::Ok(observe_cluster(&addrs, &credentials, LIMIT).await)
+    })?;
+    let found = problems(&view, args.replicas);
+    match args.output {
+        Output::Text => print!("{}", text(&view, &found)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&to_json(&view, &found))?),
+    }
+    Ok(if found.is_empty() { Exit::Fine } else { Exit::Wrong })
+}
+
+fn text(view: &View, found: &[Problem]) -> String {
+    let mut out = String::new();
+    for node in sorted(view) {
+        let me = node.view.myself();
+        let role = match (&me.primary, &node.info.role) {
+            (None, _) => format!("primary of {} slots: {}", count(&me.slots), join(&me.slots, " ")),
+            (Some(primary), role) => {
+                let primary =
+                    view.of(*primary).map_or(primary.to_string(), |node| node.view.asked.to_string());
+                let link = if matches!(role, Role::Replica { is_link_up: true, .. }) { "up" } else { "down" };
+                format!("replica of {primary}, link {link}")
+            }
+        };
+        let (addr, id, info) = (node.view.asked, me.id.short(), &node.info);
+        out += &format!("{addr} {id} {}, {} keys, epoch {}, {role}\n", info.server, info.keys, me.epoch);
+    }
+    if found.is_empty() {
+        let covered = Slot::all().len();
+        out += &format!(
+            "Nothing is wrong: {} nodes agree, all {covered} slots are covered.\n",
+            view.nodes.len()
+        );
+    } else {
+        for problem in found {
+            out += &format!("WRONG: {problem}\n");
+        }
+        out += &format!("{} thing(s) wrong.\n", found.len());
+    }
+    out
+}
+
+fn to_json(view: &View, found: &[Problem]) -> Value {
+    let node = |node: &&Observation| {
+        let me = node.view.myself();
+        let (link, role) = match &node.info.role {
+            Role::Primary => (None, "primary"),
+            Role::Replica { is_link_up, .. } => (Some(if *is_link_up { "up" } else { "down" }), "replica"),
+        };
+        json!({
+            "address": node.view.asked.to_string(),
+            "id": me.id.as_str(),
+            "server": node.info.server,
+            "role": role,
+            "primary": me.primary.map(|id| id.to_string()),
+            "link": link,
+            "slots": me.slots.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "slot_count": count(&me.slots),
+            "keys": node.info.keys,
+            "epoch": me.epoch,
+            "serves": node.view.cluster.is_ok,
+        })
+    };
+    let problem = |problem: &Problem| json!({ "kind": problem.kind(), "text": problem.to_string() });
+    json!({
+        "healthy": found.is_empty(),
+        "nodes": sorted(view).iter().map(node).collect::<Vec<_>>(),
+        "problems": found.iter().map(problem).collect::<Vec<_>>(),
+    })
+}
+
+/// Primaries by their slots, then replicas by their addresses.
+fn sorted(view: &View) -> Vec<&Observation> {
+    let mut nodes: Vec<&Observation> = view.nodes.iter().collect();
+    nodes.sort_by_key(|node| {
+        let me = node.view.myself();
+        (me.primary.is_some(), me.slots.first().copied(), node.view.asked)
+    });
+    nodes
+}
+
+fn count(ranges: &[SlotRange]) -> usize {
+    ranges.iter().map(|range| range.count()).sum()
+}

@@ -1,0 +1,66 @@
+//! `slotgate serve`: the gateway itself.
+
+use super::{Exit, environment};
+use crate::app;
+use crate::config::{Config, Settings};
+use crate::telemetry::logging;
+use std::path::PathBuf;
+
+/// Serve a cluster to plain clients as one Redis
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  slotgate serve --seed redis-0:6379
+  slotgate serve --seed redis.prod.svc:6379 --listen 0.0.0.0:6380 --workers 4
+  slotgate serve --config /etc/slotgate.toml --password-file /run/secrets/redis
+  SLOTGATE_SEED=redis-0:6379 SLOTGATE_MAX_CLIENTS=500 slotgate serve
+
+Each setting can be given as a flag, as an environment variable (SLOTGATE_ and the flag's name, in
+capitals, with _ for -) or in a file (--config, TOML or YAML, the flags' names as keys). A flag wins over
+the environment, the environment over the file. 'slotgate config show' takes the same flags and prints
+what would count and why.
+
+SIGTERM and SIGINT drain: no new clients, /readyz fails, requests under way are finished within
+--drain-timeout. A second signal ends at once, with exit code 1.")]
+pub struct Args {
+    #[command(flatten)]
+    pub file: ConfigFile,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Which settings file is read.
+#[derive(clap::Args)]
+pub struct ConfigFile {
+    /// A file of settings, TOML or YAML (or SLOTGATE_CONFIG)
+    #[arg(long = "config", value_name = "FILE", help_heading = "Service")]
+    path: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The flag's file, or the environment's.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.path.clone().or_else(|| std::env::var_os("SLOTGATE_CONFIG").map(PathBuf::from))
+    }
+}
+
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let config = match Config::load(&args.settings, &environment, args.file.path().as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(Exit::Usage);
+        }
+    };
+    if config.refresh.seeds.is_empty() && config.refresh.seed_file.is_none() {
+        eprintln!(
+            "slotgate: no node to start from; give one or more with --seed HOST:PORT[,HOST:PORT...] (or \
+             SLOTGATE_SEED), or --seed-file FILE"
+        );
+        return Ok(Exit::Usage);
+    }
+    logging::init(&config.log);
+    // Everything but the workers, which have threads of their own, waits most of the time.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(app::run(config))?;
+    Ok(Exit::Fine)
+}

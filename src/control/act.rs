@@ -1,0 +1,172 @@
+//! act: carries an [`Action`] out on its node. Each re-checks its precondition first, so it may be done
+//! twice, and never does harm when the cluster changed since it was planned.
+
+use super::action::{Action, Party};
+use super::node_client::{NodeClient, NodeError};
+use super::observe::{Flags, ObserveError, Release, observe_node};
+use super::plan::form::missing;
+use super::view::Observation;
+use crate::backend::Credentials;
+use crate::topology::{NodeId, SlotRange};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long to wait before a node is asked again that has not yet heard of another.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// The first release with `CLUSTER ADDSLOTSRANGE`.
+const HAS_ADDSLOTSRANGE: Release = Release(7, 0);
+
+/// What an action came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acted {
+    Done,
+    /// The node was as wished before.
+    AlreadyDone,
+}
+
+/// Why an action was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("{addr} is now node {found}, not {wanted}: it was replaced or reset meanwhile", found = .found.short(), wanted = .wanted.short())]
+    OtherNode { addr: SocketAddr, wanted: NodeId, found: NodeId },
+    #[error("{addr} will not be met: it knows {stranger}, which is not of this cluster")]
+    Stranger { addr: SocketAddr, stranger: NodeId },
+    #[error("{addr} will not become a replica: it owns slots or holds keys by now")]
+    NotEmpty { addr: SocketAddr },
+    #[error("{addr} will not get slots: it is a replica by now")]
+    NotPrimary { addr: SocketAddr },
+}
+
+/// Carries actions out on the nodes of one cluster.
+#[derive(Debug)]
+pub struct Actor {
+    credentials: Credentials,
+    /// For each step of asking a node.
+    limit: Duration,
+    /// The nodes that may be brought together.
+    ours: HashSet<NodeId>,
+}
+
+impl Actor {
+    pub fn new(credentials: Credentials, limit: Duration, ours: HashSet<NodeId>) -> Actor {
+        Actor { credentials, limit, ours }
+    }
+
+    /// Carries one action out, until `deadline` when it must wait for the node to hear of another.
+    ///
+    /// # Errors
+    /// The node cannot be asked, refuses, or is no longer what the plan saw.
+    pub async fn act(&self, action: &Action, deadline: Instant) -> Result<Acted, ActError> {
+        let (mut client, node) = self.open(action.node()).await?;
+        let me = node.view.myself();
+        match action {
+            Action::SetConfigEpoch { epoch, .. } => {
+                // It has one, or got to know others, which settle their epochs among themselves.
+                if me.epoch != 0 || node.view.lines().len() > 1 {
+                    return Ok(Acted::AlreadyDone);
+                }
+                client.call(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch.to_string()]).await?;
+            }
+            Action::AddSlots { ranges, .. } => {
+                if me.primary.is_some() {
+                    return Err(ActError::NotPrimary { addr: node.view.asked });
+                }
+                let ranges: Vec<SlotRange> =
+                    ranges.iter().flat_map(|range| missing(*range, &me.slots)).collect();
+                if ranges.is_empty() {
+                    return Ok(Acted::AlreadyDone);
+                }
+                client.call(&add_slots(&ranges, node.info.release)).await?;
+            }
+            Action::Meet { other, bus_port, .. } => {
+                let (_, met) = self.open(*other).await?;
+                if is_acquainted(&node, other.id) && is_acquainted(&met, node.view.id()) {
+                    return Ok(Acted::AlreadyDone);
+                }
+                // A node of another cluster would merge the two, and half of the data would be lost.
+                if let Some(line) = met.view.members().find(|line| !self.ours.contains(&line.id)) {
+                    return Err(ActError::Stranger { addr: other.addr, stranger: line.id });
+                }
+                let (ip, port) = (other.addr.ip().to_string(), other.addr.port().to_string());
+                let mut meet = vec!["CLUSTER".into(), "MEET".into(), ip, port];
+                if *bus_port != other.addr.port().saturating_add(10000) {
+                    meet.push(bus_port.to_string());
+                }
+                client.call(&meet).await?;
+            }
+            Action::Replicate { primary, .. } => {
+                if me.primary == Some(primary.id) {
+                    return Ok(Acted::AlreadyDone);
+                }
+                if me.primary.is_none() && (!me.slots.is_empty() || node.info.keys > 0) {
+                    return Err(ActError::NotEmpty { addr: node.view.asked });
+                }
+                self.replicate(&mut client, *primary, deadline).await?;
+            }
+        }
+        Ok(Acted::Done)
+    }
+
+    /// Tells a node to replicate; again while it has not heard of the primary.
+    async fn replicate(
+        &self,
+        client: &mut NodeClient,
+        primary: Party,
+        deadline: Instant,
+    ) -> Result<(), NodeError> {
+        loop {
+            match client.call(&["CLUSTER", "REPLICATE", primary.id.as_str()]).await {
+                Err(NodeError::Refused { text, .. })
+                    if text.contains("Unknown node") && Instant::now() < deadline =>
+                {
+                    sleep(RETRY_EVERY).await;
+                }
+                other => return other.map(|_| ()),
+            }
+        }
+    }
+
+    /// Connects, observes, and makes sure that the node is still the one that was planned with.
+    async fn open(&self, party: Party) -> Result<(NodeClient, Observation), ActError> {
+        let Party { id: wanted, addr } = party;
+        let mut client = NodeClient::connect(addr, &self.credentials, self.limit).await?;
+        let node = observe_node(&mut client).await?;
+        let found = node.view.id();
+        if found == wanted { Ok((client, node)) } else { Err(ActError::OtherNode { addr, wanted, found }) }
+    }
+}
+
+/// Whether the node knows `id` as a member at some address.
+fn is_acquainted(node: &Observation, id: NodeId) -> bool {
+    node.view.line(id).is_some_and(|line| !line.flags.has(Flags::NO_ADDRESS))
+}
+
+fn add_slots(ranges: &[SlotRange], release: Release) -> Vec<String> {
+    let mut words = vec!["CLUSTER".into()];
+    if release >= HAS_ADDSLOTSRANGE {
+        words.push("ADDSLOTSRANGE".into());
+        words.extend(ranges.iter().flat_map(|range| [range.start.to_string(), range.end.to_string()]));
+    } else {
+        words.push("ADDSLOTS".into());
+        words.extend(ranges.iter().flat_map(|range| range.slots()).map(|slot| slot.to_string()));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_without_ranges_get_every_slot_named() {
+        let ranges = [SlotRange::new(0, 2).unwrap(), SlotRange::new(7, 7).unwrap()];
+        assert_eq!(add_slots(&ranges, Release(7, 0)).join(" "), "CLUSTER ADDSLOTSRANGE 0 2 7 7");
+        assert_eq!(add_slots(&ranges, Release(6, 2)).join(" "), "CLUSTER ADDSLOTS 0 1 2 7");
+    }
+}

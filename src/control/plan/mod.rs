@@ -1,0 +1,4 @@
+//! plan: what to do, from what was asked for and what was observed. Pure; one rule a file.
+
+pub mod form;
+mod placement;

@@ -1,0 +1,109 @@
+//! Asks nodes for their views over connections that stay open from one look to the next.
+
+use crate::backend::Credentials;
+use crate::control::node_client::{NodeClient, NodeError};
+use crate::control::observe::{ObserveError, observe_view};
+use crate::control::view::NodeView;
+use bytes::Bytes;
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+/// How long the slowest nodes are waited for once enough of the others have answered: a frozen node
+/// must not delay the news of its own failover.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// What one endpoint answered.
+pub(super) type Answer = (SocketAddr, Result<NodeView, ObserveError>);
+
+/// Open connections to the nodes that were asked last.
+#[derive(Debug)]
+pub(super) struct Asker {
+    credentials: Credentials,
+    limit: Duration,
+    clients: HashMap<SocketAddr, NodeClient>,
+}
+
+impl Asker {
+    pub fn new(credentials: Credentials, limit: Duration) -> Asker {
+        Asker { credentials, limit, clients: HashMap::new() }
+    }
+
+    /// Asks all of `addrs` at once; done when all have answered or failed, or soon after at least half
+    /// of them, and two, gave views that say `ok`.
+    pub async fn ask(&mut self, addrs: &[SocketAddr]) -> Vec<Answer> {
+        let mut asking = JoinSet::new();
+        for &addr in addrs {
+            let kept = self.clients.remove(&addr);
+            let (credentials, limit) = (self.credentials.clone(), self.limit);
+            asking.spawn(async move {
+                match ask_one(kept, addr, &credentials, limit).await {
+                    Ok((client, view)) => (addr, Some(client), Ok(view)),
+                    Err(error) => (addr, None, Err(error)),
+                }
+            });
+        }
+        let enough = addrs.len().div_ceil(2).max(2);
+        let mut good = 0;
+        let mut answers: Vec<Answer> = Vec::with_capacity(addrs.len());
+        // Replaced by a moment close by once enough have answered.
+        let mut patience = Instant::now() + self.limit * 4;
+        loop {
+            let answer = tokio::select! {
+                answer = asking.join_next() => answer,
+                () = sleep_until(patience) => None,
+            };
+            let Some(answer) = answer else { break };
+            let Ok((addr, client, result)) = answer else { continue };
+            good += usize::from(result.as_ref().is_ok_and(|view| view.cluster.is_ok));
+            if good == enough {
+                patience = patience.min(Instant::now() + GRACE);
+            }
+            self.clients.extend(client.map(|client| (addr, client)));
+            answers.push((addr, result));
+        }
+        for addr in addrs {
+            if !answers.iter().any(|(answered, _)| answered == addr) {
+                answers.push((*addr, Err(ObserveError::GivenUp(*addr))));
+            }
+        }
+        answers
+    }
+
+    /// The bytes of one node's reply to `COMMAND`.
+    pub async fn fetch_commands(&mut self, addr: SocketAddr) -> Result<Bytes, NodeError> {
+        let mut client = match self.clients.remove(&addr) {
+            Some(client) => client,
+            None => NodeClient::connect(addr, &self.credentials, self.limit).await?,
+        };
+        let reply = client.call_raw(&["COMMAND"]).await?;
+        self.clients.insert(addr, client);
+        Ok(reply)
+    }
+
+    /// Closes all connections but those to these endpoints.
+    pub fn keep(&mut self, endpoints: &BTreeSet<SocketAddr>) {
+        self.clients.retain(|addr, _| endpoints.contains(addr));
+    }
+}
+
+async fn ask_one(
+    kept: Option<NodeClient>,
+    addr: SocketAddr,
+    credentials: &Credentials,
+    limit: Duration,
+) -> Result<(NodeClient, NodeView), ObserveError> {
+    if let Some(mut client) = kept {
+        match observe_view(&mut client).await {
+            Ok(view) => return Ok((client, view)),
+            // The node may have closed it for being idle, or was restarted.
+            Err(ObserveError::Node(NodeError::Broken { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut client = NodeClient::connect(addr, credentials, limit).await?;
+    let view = observe_view(&mut client).await?;
+    Ok((client, view))
+}

@@ -1,0 +1,353 @@
+//! Keeps the shared topology true: looks at the cluster when the data plane hints that the topology
+//! is stale, at times of trouble, and every now and then; publishes what several nodes agree on.
+//!
+//! Known nodes are asked first; seeds only while no known node is in order. Nothing that fails here
+//! ever clears the topology, and the data plane never waits for any of it.
+
+mod asker;
+mod cadence;
+mod status;
+
+pub use status::{EndpointStatus, RefreshStatus};
+
+use super::agree::{Agreement, Heard, agree, voters};
+use super::discover::{Seed, SeedFile};
+use super::view::NodeView;
+use crate::backend::Credentials;
+use crate::topology::{NodeIx, SharedTopology, Snapshot, diff};
+use asker::Asker;
+use bytes::Bytes;
+use cadence::{Cadence, Outcome};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep_until};
+
+/// Of a known cluster this many primaries and others are asked in one look: enough that one stale or
+/// slow node does not decide, few enough for a cluster of a thousand.
+const PRIMARIES_ASKED: usize = 3;
+const OTHERS_ASKED: usize = 2;
+/// When these do not give two views in order, that many more.
+const RESCUE_ASKED: usize = 32;
+/// A headless Service may resolve to hundreds of addresses; a few, picked at random, lead to the rest.
+const SEEDS_ASKED: usize = 8;
+/// How many times that many are asked in one look while no answer is in order.
+const SEED_ROUNDS: usize = 4;
+/// How often a watched seed file is read.
+const SEED_FILE_EVERY: Duration = Duration::from_secs(1);
+/// A look during which a slot was patched may rest on older news than the patch; it is made again, but
+/// not without end while slots move.
+const LOOKS_AGAIN: usize = 3;
+
+/// What the refresh is told by the operator.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub seeds: Vec<Seed>,
+    /// More seeds, one a line, read again whenever the file changes.
+    pub seed_file: Option<PathBuf>,
+    pub credentials: Credentials,
+    /// The longest time between two looks. What clients notice is found at once, by redirects and lost
+    /// connections; this finds the rest, such as new replicas. 10 s costs a node well below one
+    /// command per second and gateway.
+    pub refresh: Duration,
+    /// The limit for each step of asking one node.
+    pub limit: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            seeds: Vec::new(),
+            seed_file: None,
+            credentials: Credentials::default(),
+            refresh: Duration::from_secs(10),
+            limit: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Refreshes `shared` until `cancelled` completes.
+///
+/// `commands` gets the bytes of one node's reply to `COMMAND`, once, after the first topology.
+pub async fn run(
+    config: Config,
+    shared: Arc<SharedTopology>,
+    status: Arc<RefreshStatus>,
+    commands: Option<oneshot::Sender<Bytes>>,
+    cancelled: impl Future<Output = ()>,
+) {
+    let asker = Asker::new(config.credentials.clone(), config.limit);
+    let refresh = Refresh {
+        cadence: Cadence::new(config.refresh),
+        file_seeds: Vec::new(),
+        seed_file: config.seed_file.clone().map(SeedFile::new),
+        seed_file_error: None,
+        is_second_look: false,
+        config,
+        shared,
+        status,
+        commands,
+        asker,
+    };
+    tokio::select! {
+        () = cancelled => {}
+        () = refresh.run() => {}
+    }
+}
+
+struct Refresh {
+    config: Config,
+    shared: Arc<SharedTopology>,
+    status: Arc<RefreshStatus>,
+    commands: Option<oneshot::Sender<Bytes>>,
+    asker: Asker,
+    cadence: Cadence,
+    seed_file: Option<SeedFile>,
+    seed_file_error: Option<String>,
+    file_seeds: Vec<Seed>,
+    /// The last look covered fewer slots than the topology and was not believed yet.
+    is_second_look: bool,
+}
+
+/// The views of one look.
+#[derive(Default)]
+struct Look {
+    views: Vec<(NodeView, bool)>,
+    asked: BTreeSet<SocketAddr>,
+    errors: Vec<String>,
+}
+
+impl Look {
+    fn heard(&self) -> Vec<Heard<'_>> {
+        self.views.iter().map(|(view, is_seed)| Heard { view, is_seed: *is_seed }).collect()
+    }
+
+    /// How many views count and say that all is in order.
+    fn good(&self, current: &Snapshot) -> usize {
+        voters(&self.heard(), current).iter().filter(|view| view.cluster.is_ok).count()
+    }
+}
+
+impl Refresh {
+    async fn run(mut self) {
+        let mut file_tick = interval(SEED_FILE_EVERY);
+        self.read_seed_file().await;
+        loop {
+            let began = Instant::now();
+            let outcome = self.look().await;
+            let ended = Instant::now();
+            let pause = self.cadence.after(outcome, ended - began, ended.into_std(), fastrand::f64());
+            loop {
+                tokio::select! {
+                    () = sleep_until(ended + pause.longest) => break,
+                    () = self.shared.stale_hinted() => {
+                        self.cadence.hinted(Instant::now().into_std());
+                        sleep_until(ended + pause.shortest).await;
+                        break;
+                    }
+                    _ = file_tick.tick(), if self.seed_file.is_some() => {
+                        if self.read_seed_file().await {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// One look at the cluster, and its publication.
+    async fn look(&mut self) -> Outcome {
+        let mut attempt = 0;
+        let (current, look) = loop {
+            let current = self.shared.load();
+            let look = self.gather(&current).await;
+            attempt += 1;
+            if self.shared.load().version == current.version || attempt > LOOKS_AGAIN {
+                break (current, look);
+            }
+        };
+        let known: BTreeSet<SocketAddr> = current.nodes().iter().map(|node| node.addr).collect();
+        self.asker.keep(&look.asked);
+        self.status.keep(&known.union(&look.asked).copied().collect());
+        match agree(&look.heard(), &current) {
+            Ok(Some(agreement)) => self.accept(agreement, &current, &look).await,
+            Ok(None) => self.fail(if look.errors.is_empty() {
+                "there is nobody to ask: no node is known and no seed could be resolved".into()
+            } else {
+                look.errors.join("; ")
+            }),
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    async fn accept(&mut self, agreement: Agreement, current: &Snapshot, look: &Look) -> Outcome {
+        let (covered, known) = (agreement.snapshot.covered(), current.covered());
+        if !agreement.may_replace(current, self.is_second_look) {
+            let why = format!("the nodes that answer cover {covered} slots, fewer than the {known} known");
+            let is_first = !std::mem::replace(&mut self.is_second_look, true);
+            return if is_first && covered > 0 { Outcome::Unconfirmed } else { self.fail(why) };
+        }
+        self.is_second_look = false;
+        let is_settled = agreement.snapshot.served() == crate::topology::SLOTS
+            && agreement.snapshot.nodes().iter().all(|node| node.health == crate::topology::Health::Ok);
+        let changes = diff(current, &agreement.snapshot);
+        if self.shared.publish(agreement.snapshot) {
+            let id = |ids: &[crate::topology::NodeId]| {
+                ids.iter().map(|id| id.short().to_string()).collect::<Vec<_>>().join(" ")
+            };
+            tracing::info!(
+                version = self.shared.load().version,
+                views = agreement.voters,
+                covered,
+                joined = id(&changes.joined),
+                left = id(&changes.left),
+                changed = id(&changes.changed),
+                moved_slots = changes.moved_slots,
+                "topology changed"
+            );
+        }
+        if self.status.set_trouble(None) {
+            tracing::info!("the cluster's nodes can be asked again");
+        }
+        self.learn_commands(look).await;
+        if is_settled { Outcome::Settled } else { Outcome::Unsettled }
+    }
+
+    fn fail(&mut self, why: String) -> Outcome {
+        if !self.status.set_trouble(Some(why.clone())) {
+            tracing::warn!(why, "cannot learn the topology; the last one stays in use");
+        }
+        Outcome::Failed
+    }
+
+    /// Asks a sample of the known nodes; the other known ones when that is not enough; the seeds when
+    /// none is in order; and those that are new to us by the seeds' word.
+    async fn gather(&mut self, current: &Snapshot) -> Look {
+        let mut look = Look::default();
+        self.ask(&mut look, sample(current), false).await;
+        if look.good(current) < 2 {
+            let mut rest: Vec<SocketAddr> = current.nodes().iter().map(|node| node.addr).collect();
+            rest.retain(|addr| !look.asked.contains(addr));
+            fastrand::shuffle(&mut rest);
+            rest.truncate(RESCUE_ASKED);
+            self.ask(&mut look, rest, false).await;
+        }
+        if look.good(current) == 0 {
+            let mut seeds = self.resolve_seeds(&mut look).await;
+            for (view, is_seed) in &mut look.views {
+                *is_seed |= seeds.contains(&view.asked);
+            }
+            fastrand::shuffle(&mut seeds);
+            seeds.retain(|addr| !look.asked.contains(addr));
+            // All of a few at once; of many only as long as nobody answers.
+            for some in seeds.chunks(SEEDS_ASKED).take(SEED_ROUNDS) {
+                self.ask(&mut look, some.to_vec(), true).await;
+                if look.good(current) > 0 {
+                    break;
+                }
+            }
+            if let Ok(Some(found)) = agree(&look.heard(), current) {
+                self.ask(&mut look, sample(&found.snapshot), true).await;
+            }
+        }
+        look
+    }
+
+    async fn ask(&mut self, look: &mut Look, mut addrs: Vec<SocketAddr>, is_seed: bool) {
+        addrs.retain(|addr| look.asked.insert(*addr));
+        for (addr, answer) in self.asker.ask(&addrs).await {
+            let error = match answer {
+                Ok(view) => {
+                    look.views.push((view, is_seed));
+                    None
+                }
+                Err(error) => Some(error.to_string()),
+            };
+            look.errors.extend(error.clone());
+            self.status.answered(addr, error);
+        }
+    }
+
+    async fn resolve_seeds(&mut self, look: &mut Look) -> Vec<SocketAddr> {
+        let mut resolving = JoinSet::new();
+        for seed in self.config.seeds.iter().chain(&self.file_seeds).cloned() {
+            let limit = self.config.limit * 2;
+            resolving.spawn(async move { (seed.resolve(limit).await, seed) });
+        }
+        let mut addrs = BTreeSet::new();
+        while let Some(resolved) = resolving.join_next().await {
+            let Ok((resolved, seed)) = resolved else { continue };
+            let error = match resolved {
+                Ok(found) if found.is_empty() => Some(format!("the seed {seed} resolves to no address")),
+                Ok(found) => {
+                    addrs.extend(found);
+                    None
+                }
+                Err(error) => Some(format!("cannot look up the seed {seed}: {error}")),
+            };
+            look.errors.extend(error.clone());
+            self.status.resolved(&seed, error);
+        }
+        addrs.into_iter().collect()
+    }
+
+    /// Returns whether the file named other seeds than before.
+    async fn read_seed_file(&mut self) -> bool {
+        let Some(file) = &mut self.seed_file else { return false };
+        match file.read().await {
+            Ok(None) => false,
+            Ok(Some(seeds)) => {
+                tracing::info!(seeds = seeds.len(), "read the seed file");
+                self.seed_file_error = None;
+                self.file_seeds = seeds;
+                true
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.seed_file_error.as_ref() != Some(&error) {
+                    tracing::warn!(error, "the seed file cannot be used; its last seeds stay in use");
+                    self.seed_file_error = Some(error);
+                }
+                false
+            }
+        }
+    }
+
+    async fn learn_commands(&mut self, look: &Look) {
+        let Some((view, _)) = look.views.first() else { return };
+        let Some(commands) = self.commands.take() else { return };
+        match self.asker.fetch_commands(view.asked).await {
+            // Nobody may be interested any more.
+            Ok(reply) if reply.starts_with(b"*") => drop(commands.send(reply)),
+            Ok(_) => {
+                tracing::warn!(node = %view.asked, "the node does not tell its commands; the built-in table is used")
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot learn the node's commands yet");
+                self.commands = Some(commands);
+            }
+        }
+    }
+}
+
+/// Whom to ask: some primaries and some others, picked at random.
+fn sample(snapshot: &Snapshot) -> Vec<SocketAddr> {
+    let mut primaries: Vec<SocketAddr> = snapshot.primaries().map(|node| node.addr).collect();
+    let mut others: Vec<SocketAddr> = (0..snapshot.nodes().len())
+        .map(|ix| snapshot.node(ix as NodeIx).addr)
+        .filter(|addr| !primaries.contains(addr))
+        .collect();
+    fastrand::shuffle(&mut primaries);
+    fastrand::shuffle(&mut others);
+    primaries.truncate(PRIMARIES_ASKED);
+    others.truncate(OTHERS_ASKED);
+    primaries.append(&mut others);
+    primaries
+}
+
+#[cfg(test)]
+mod tests;
