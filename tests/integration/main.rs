@@ -10,3 +10,4 @@ mod support;
 mod bare_cluster;
 mod command_keys;
 mod command_table;
+mod one_redis;
