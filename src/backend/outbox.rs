@@ -66,14 +66,25 @@ impl Outbox {
         if request.len() < LARGE {
             return self.push(&[&request]);
         }
+        self.retire_emptied();
         self.len += request.len();
         self.chunks.push_back(request);
+    }
+
+    /// An emptied chunk is kept to be filled again, but must not stand before one that holds requests.
+    fn retire_emptied(&mut self) {
+        if self.len == 0
+            && let Some(chunk) = self.chunks.pop_back()
+        {
+            self.spare = Some(chunk);
+        }
     }
 
     #[inline]
     fn room(&mut self, size: usize) -> &mut Vec<u8> {
         let fits = self.chunks.back().is_some_and(|chunk| chunk.len() + size <= chunk.capacity());
         if !fits {
+            self.retire_emptied();
             let chunk = match self.spare.take() {
                 Some(chunk) if size <= chunk.capacity() => chunk,
                 _ => Vec::with_capacity(if size < LARGE { CHUNK } else { size }),
@@ -167,6 +178,18 @@ mod tests {
         outbox.pop_front(10);
         assert!(!outbox.was_front_sent(3));
         assert_eq!(outbox.front(3), b"set");
+    }
+
+    #[test]
+    fn a_request_too_large_for_an_emptied_chunk_is_the_front_all_the_same() {
+        for push in [Outbox::push_owned, |outbox: &mut Outbox, request: Vec<u8>| outbox.push(&[&request])] {
+            let mut outbox = Outbox::default();
+            outbox.push(&[b"get"]);
+            outbox.pop_front(3);
+            let large = vec![b'x'; CHUNK + 1];
+            push(&mut outbox, large.clone());
+            assert!(outbox.front(large.len()) == large && unsent(&outbox) == large);
+        }
     }
 
     proptest! {

@@ -99,7 +99,6 @@ pub struct Core {
     pub scanner: RequestScanner,
     pub keys: Vec<KeyRef>,
     pub grouped: Vec<(Slot, u32)>,
-    pub scratch: Vec<u8>,
     pub(super) buffers: Vec<Vec<u8>>,
     started: Instant,
     pub now: Instant,
@@ -153,7 +152,6 @@ impl Core {
             scanner: RequestScanner::default(),
             keys: Vec::new(),
             grouped: Vec::new(),
-            scratch: Vec::new(),
             buffers: Vec::new(),
             started: now - Duration::from_micros(1),
             now,
@@ -172,10 +170,10 @@ impl Core {
     }
 
     /// A client has connected.
-    pub fn open_session(&mut self, id: u64, addr: SocketAddr) -> usize {
+    pub fn open_session(&mut self, id: u64) -> usize {
         self.next_generation = self.next_generation.wrapping_add(1);
         let is_authenticated = self.config.require_password.is_none();
-        let session = Session::new(self.next_generation, id, addr, is_authenticated, self.now_us);
+        let session = Session::new(self.next_generation, id, is_authenticated, self.now_us);
         self.recorder.client_accepted();
         self.sessions.insert(session)
     }
@@ -305,13 +303,20 @@ impl Core {
             }
             let pipes = topology.shards().iter().map(|shard| {
                 let node = topology.node(shard.primary);
-                self.shared_backend(node.addr, node.id, node.health, version).map_or(NO_BACKEND, |ix| ix as u32)
+                self.shared_backend(node.addr, node.id, node.health, version)
+                    .map_or(NO_BACKEND, |ix| ix as u32)
             });
             self.pipes[version as usize] = pipes.collect();
         }
     }
 
-    fn shared_backend(&mut self, addr: SocketAddr, id: NodeId, health: Health, version: Version) -> Option<usize> {
+    fn shared_backend(
+        &mut self,
+        addr: SocketAddr,
+        id: NodeId,
+        health: Health,
+        version: Version,
+    ) -> Option<usize> {
         if let Some(&ix) = self.by_node.get(&(addr, id, version)) {
             return Some(ix);
         }
@@ -540,7 +545,9 @@ impl Core {
                 session.tail = Vec::new();
             }
             let is_idle = idle_timeout.is_some_and(|timeout| {
-                session.is_idle() && session.state.subscriptions == 0 && self.now_us - session.heard_at > timeout
+                session.is_idle()
+                    && session.state.subscriptions == 0
+                    && self.now_us - session.heard_at > timeout
             });
             let is_stuck = session.stuck_at > 0 && self.now_us - session.stuck_at > stuck;
             if (is_idle || is_stuck) && session.closing.is_none() {

@@ -29,7 +29,12 @@ impl Core {
         if self.held.len() >= self.config.held_requests
             || self.held_bytes + held.request.len() > self.config.held_bytes
         {
-            return self.answer_error(&held.tag, Outcome::Refused, Reason::Overloaded, &ErrorReply::HeldLimit);
+            return self.answer_error(
+                &held.tag,
+                Outcome::Refused,
+                Reason::Overloaded,
+                &ErrorReply::HeldLimit,
+            );
         }
         if held.tag.held_at == 0 {
             held.tag.held_at = self.now_us;
@@ -53,8 +58,8 @@ impl Core {
         if self.held.is_empty() {
             return;
         }
-        let is_new_topology = std::mem::replace(&mut self.released_version, self.topology.version)
-            != self.topology.version;
+        let is_new_topology =
+            std::mem::replace(&mut self.released_version, self.topology.version) != self.topology.version;
         let hold = self.config.hold.as_micros() as u64;
         let mut waiting: HashSet<(SessionKey, Slot)> = HashSet::new();
         let mut queue = std::mem::take(&mut self.held);
@@ -85,13 +90,14 @@ impl Core {
             }
             let is_due = self.now_us >= held.retry_at || (is_new_topology && held.cause != Cause::TryAgain);
             let is_first = place.is_none_or(|place| !waiting.contains(&place));
-            let sent = if is_due && is_first && held.behind == 0 { self.try_forward(held) } else { Err(held) };
-            match sent {
-                Ok(()) => {
+            let unsent =
+                if is_due && is_first && held.behind == 0 { self.try_forward(held) } else { Some(held) };
+            match unsent {
+                None => {
                     self.held_bytes -= size;
                     self.recorder.retried();
                 }
-                Err(held) => {
+                Some(held) => {
                     waiting.extend(place);
                     kept.push_back(held);
                 }
@@ -103,7 +109,7 @@ impl Core {
     }
 
     /// Sends a request if its node takes requests now; gives it back otherwise.
-    pub fn try_forward(&mut self, mut held: Held) -> Result<(), Held> {
+    pub fn try_forward(&mut self, mut held: Held) -> Option<Held> {
         let mut tag = held.tag;
         if let Aim::Node { addr, slot, .. } = tag.aim
             && (tag.waits > WAITS_FOR_NODE || self.topology.node_by_addr(addr).is_none())
@@ -111,9 +117,9 @@ impl Core {
             tag.aim = Aim::Owner(slot);
         }
         if tag.purpose == Purpose::Stream {
-            let Some(session) = self.session_of(tag.session) else { return Ok(()) };
+            let session = self.session_of(tag.session)?;
             if !session.pipeline.is_first(tag.ticket) || session.busy.is_some() {
-                return Err(held);
+                return Some(held);
             }
         }
         let backend = match (tag.lane, tag.aim) {
@@ -128,10 +134,10 @@ impl Core {
         let Some(backend) = backend else {
             if tag.lane == Lane::Exclusive && self.exclusive_count >= self.config.exclusive_connections {
                 self.answer_error(&tag, Outcome::Refused, Reason::Overloaded, &ErrorReply::Overloaded);
-                return Ok(());
+                return None;
             }
             held.tag.aim = tag.aim;
-            return Err(held);
+            return Some(held);
         };
         tag.sent_at = self.now_us;
         let wire = &mut self.backends[backend].wire;
@@ -143,7 +149,7 @@ impl Core {
             wire.push(&[&held.request], held.skip, tag);
         }
         self.mark_backend(backend);
-        Ok(())
+        None
     }
 
     /// A later request of the same session and slot has come back while an earlier one is held: the
@@ -178,7 +184,13 @@ impl Core {
         self.acquire_at(node.addr, node.id, version, owner)
     }
 
-    fn acquire_at(&mut self, addr: SocketAddr, id: NodeId, version: Version, owner: SessionKey) -> Option<usize> {
+    fn acquire_at(
+        &mut self,
+        addr: SocketAddr,
+        id: NodeId,
+        version: Version,
+        owner: SessionKey,
+    ) -> Option<usize> {
         let kept = self.idle_exclusive.get_mut(&(addr, id, version)).and_then(Vec::pop);
         if let Some(ix) = kept {
             self.backends[ix].owner = Some(owner);

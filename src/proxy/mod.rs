@@ -12,10 +12,9 @@ mod config;
 mod core;
 mod cursor;
 mod dispatch;
-mod error_reply;
+pub mod error_reply;
 mod fanout;
 mod flight;
-mod glob;
 mod held;
 mod info;
 mod large_reply;
@@ -25,7 +24,7 @@ mod pinned;
 mod pipeline;
 mod pubsub;
 mod read;
-mod redirect;
+pub mod redirect;
 pub mod router;
 mod session;
 mod settle;
@@ -150,7 +149,8 @@ impl Proxy {
         }
         self.workers.iter().for_each(|worker| worker.tell(Order::Stop));
         let threads = std::mem::take(&mut *lock(&self.threads));
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
         let _ = joined.await;
     }
 

@@ -6,7 +6,6 @@ use super::pipeline::{Pipeline, Ticket};
 use crate::resp::{RequestProgress, RequestScanner};
 use crate::telemetry::Close;
 use crate::topology::Slot;
-use std::net::SocketAddr;
 
 /// While this lasts, no further command of the client is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +47,6 @@ pub struct Session {
     pub generation: u32,
     /// The client's number, unique in this process; what CLIENT ID answers.
     pub id: u64,
-    pub addr: SocketAddr,
     pub state: ClientState,
     pub pipeline: Pipeline,
     /// Input that is not a whole command yet, or whose turn has not come.
@@ -78,11 +76,10 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(generation: u32, id: u64, addr: SocketAddr, is_authenticated: bool, now: u64) -> Session {
+    pub fn new(generation: u32, id: u64, is_authenticated: bool, now: u64) -> Session {
         Session {
             generation,
             id,
-            addr,
             state: ClientState::new(is_authenticated),
             pipeline: Pipeline::default(),
             tail: Vec::new(),

@@ -12,7 +12,6 @@ use crate::telemetry::Close;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -31,7 +30,8 @@ const WAKE: Token = Token(usize::MAX);
 
 /// What another thread tells a worker.
 pub enum Order {
-    Client(std::net::TcpStream, SocketAddr, u64),
+    /// A client, and its number.
+    Client(std::net::TcpStream, u64),
     /// A table that knows more commands; indices stay.
     Learn(Arc<Table>),
     /// The topology may have changed.
@@ -118,7 +118,8 @@ impl Worker {
             self.work();
             let now = Instant::now();
             let due = if self.core.is_waiting() { next_tick.min(next_second) } else { next_second };
-            let timeout = if self.again.is_empty() { due.saturating_duration_since(now) } else { Duration::ZERO };
+            let timeout =
+                if self.again.is_empty() { due.saturating_duration_since(now) } else { Duration::ZERO };
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -196,7 +197,7 @@ impl Worker {
         self.core.load_topology();
         while let Ok(order) = self.orders.try_recv() {
             match order {
-                Order::Client(socket, addr, id) => self.accept(socket, addr, id),
+                Order::Client(socket, id) => self.accept(socket, id),
                 Order::Learn(table) => self.core.learn(table),
                 Order::Topology => {}
                 Order::Drain => self.core.drain(),
@@ -205,12 +206,13 @@ impl Worker {
         }
     }
 
-    fn accept(&mut self, socket: std::net::TcpStream, addr: SocketAddr, id: u64) {
+    fn accept(&mut self, socket: std::net::TcpStream, id: u64) {
         let ready = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true));
         let mut socket = TcpStream::from_std(socket);
-        let ix = self.core.open_session(id, addr);
+        let ix = self.core.open_session(id);
         let token = client_token(ix);
-        let registered = self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE);
+        let registered =
+            self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE);
         put(&mut self.clients, ix, socket);
         if ready.and(registered).is_err() {
             self.close_client(ix, Close::Error);
@@ -227,9 +229,6 @@ impl Worker {
     /// Opens the connections that the core wants and closes those it has given up.
     fn open_and_close(&mut self) {
         for ix in std::mem::take(&mut self.core.effects.closed_backends) {
-            if !self.core.backends.contains(ix) || !self.core.effects.connects.contains(&ix) {
-                // A place that was taken again already is opened below.
-            }
             self.nodes.get_mut(ix).map(Option::take);
         }
         for ix in std::mem::take(&mut self.core.effects.connects) {
@@ -258,7 +257,9 @@ impl Worker {
             }
             return;
         }
-        let (Some(Some(socket)), Some(backend)) = (self.nodes.get(ix), self.core.backends.get_mut(ix)) else { return };
+        let (Some(Some(socket)), Some(backend)) = (self.nodes.get(ix), self.core.backends.get_mut(ix)) else {
+            return;
+        };
         if matches!(backend.wire.phase, Phase::Connecting) {
             match socket.take_error() {
                 Ok(None) if socket.peer_addr().is_ok() => {
