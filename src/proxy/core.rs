@@ -305,13 +305,20 @@ impl Core {
             }
             let pipes = topology.shards().iter().map(|shard| {
                 let node = topology.node(shard.primary);
-                self.shared_backend(node.addr, node.id, node.health, version).map_or(NO_BACKEND, |ix| ix as u32)
+                self.shared_backend(node.addr, node.id, node.health, version)
+                    .map_or(NO_BACKEND, |ix| ix as u32)
             });
             self.pipes[version as usize] = pipes.collect();
         }
     }
 
-    fn shared_backend(&mut self, addr: SocketAddr, id: NodeId, health: Health, version: Version) -> Option<usize> {
+    fn shared_backend(
+        &mut self,
+        addr: SocketAddr,
+        id: NodeId,
+        health: Health,
+        version: Version,
+    ) -> Option<usize> {
         if let Some(&ix) = self.by_node.get(&(addr, id, version)) {
             return Some(ix);
         }
@@ -540,7 +547,9 @@ impl Core {
                 session.tail = Vec::new();
             }
             let is_idle = idle_timeout.is_some_and(|timeout| {
-                session.is_idle() && session.state.subscriptions == 0 && self.now_us - session.heard_at > timeout
+                session.is_idle()
+                    && session.state.subscriptions == 0
+                    && self.now_us - session.heard_at > timeout
             });
             let is_stuck = session.stuck_at > 0 && self.now_us - session.stuck_at > stuck;
             if (is_idle || is_stuck) && session.closing.is_none() {

@@ -128,7 +128,9 @@ impl Merge {
         }
         let mut out = Vec::with_capacity(self.bytes.len() + 16);
         match &self.policy {
-            Policy::Sum | Policy::Min | Policy::AtLeast(_) => ReplyWriter { out: &mut out, version: self.version }.integer(self.sum),
+            Policy::Sum | Policy::Min | Policy::AtLeast(_) => {
+                ReplyWriter { out: &mut out, version: self.version }.integer(self.sum)
+            }
             Policy::AllSucceed | Policy::First => return self.bytes,
             Policy::Values { positions } => self.values(positions, &mut out),
             Policy::Concat => self.concat(&mut out),
@@ -284,13 +286,22 @@ mod tests {
     #[test]
     fn values_stand_where_their_keys_stood() {
         let policy = Policy::Values { positions: vec![2, 0, 1] };
-        assert_eq!(merge(policy, false, &["*2\r\n$1\r\nc\r\n$-1\r\n", "*1\r\n$1\r\nb\r\n"]), "*3\r\n$-1\r\n$1\r\nb\r\n$1\r\nc\r\n");
+        assert_eq!(
+            merge(policy, false, &["*2\r\n$1\r\nc\r\n$-1\r\n", "*1\r\n$1\r\nb\r\n"]),
+            "*3\r\n$-1\r\n$1\r\nb\r\n$1\r\nc\r\n"
+        );
     }
 
     #[test]
     fn arrays_are_joined_or_intersected() {
-        assert_eq!(merge(Policy::Concat, false, &["*1\r\n$1\r\na\r\n", "*0\r\n", "*1\r\n$1\r\nb\r\n"]), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
-        assert_eq!(merge(Policy::LogicalAnd, false, &["*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:0\r\n"]), "*2\r\n:1\r\n:0\r\n");
+        assert_eq!(
+            merge(Policy::Concat, false, &["*1\r\n$1\r\na\r\n", "*0\r\n", "*1\r\n$1\r\nb\r\n"]),
+            "*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+        );
+        assert_eq!(
+            merge(Policy::LogicalAnd, false, &["*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:0\r\n"]),
+            "*2\r\n:1\r\n:0\r\n"
+        );
     }
 
     #[test]

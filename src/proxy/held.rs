@@ -29,7 +29,12 @@ impl Core {
         if self.held.len() >= self.config.held_requests
             || self.held_bytes + held.request.len() > self.config.held_bytes
         {
-            return self.answer_error(&held.tag, Outcome::Refused, Reason::Overloaded, &ErrorReply::HeldLimit);
+            return self.answer_error(
+                &held.tag,
+                Outcome::Refused,
+                Reason::Overloaded,
+                &ErrorReply::HeldLimit,
+            );
         }
         if held.tag.held_at == 0 {
             held.tag.held_at = self.now_us;
@@ -53,8 +58,8 @@ impl Core {
         if self.held.is_empty() {
             return;
         }
-        let is_new_topology = std::mem::replace(&mut self.released_version, self.topology.version)
-            != self.topology.version;
+        let is_new_topology =
+            std::mem::replace(&mut self.released_version, self.topology.version) != self.topology.version;
         let hold = self.config.hold.as_micros() as u64;
         let mut waiting: HashSet<(SessionKey, Slot)> = HashSet::new();
         let mut queue = std::mem::take(&mut self.held);
@@ -85,7 +90,8 @@ impl Core {
             }
             let is_due = self.now_us >= held.retry_at || (is_new_topology && held.cause != Cause::TryAgain);
             let is_first = place.is_none_or(|place| !waiting.contains(&place));
-            let sent = if is_due && is_first && held.behind == 0 { self.try_forward(held) } else { Err(held) };
+            let sent =
+                if is_due && is_first && held.behind == 0 { self.try_forward(held) } else { Err(held) };
             match sent {
                 Ok(()) => {
                     self.held_bytes -= size;
@@ -178,7 +184,13 @@ impl Core {
         self.acquire_at(node.addr, node.id, version, owner)
     }
 
-    fn acquire_at(&mut self, addr: SocketAddr, id: NodeId, version: Version, owner: SessionKey) -> Option<usize> {
+    fn acquire_at(
+        &mut self,
+        addr: SocketAddr,
+        id: NodeId,
+        version: Version,
+        owner: SessionKey,
+    ) -> Option<usize> {
         let kept = self.idle_exclusive.get_mut(&(addr, id, version)).and_then(Vec::pop);
         if let Some(ix) = kept {
             self.backends[ix].owner = Some(owner);

@@ -31,9 +31,12 @@ impl Core {
             return;
         }
         let is_read = self.table.get(tag.command).flags.contains(crate::command::Flags::READONLY);
-        let is_followed = backend.wire.flights.iter().skip(1).any(|other| {
-            other.tag.session == tag.session && other.tag.aim.slot() == tag.aim.slot()
-        });
+        let is_followed = backend
+            .wire
+            .flights
+            .iter()
+            .skip(1)
+            .any(|other| other.tag.session == tag.session && other.tag.aim.slot() == tag.aim.slot());
         let is_part = self.session_of(tag.session).is_none_or(|session| {
             session.pipeline.get_mut(tag.ticket).is_none_or(|entry| !matches!(entry.place, Place::Waiting))
         });

@@ -150,7 +150,8 @@ impl Proxy {
         }
         self.workers.iter().for_each(|worker| worker.tell(Order::Stop));
         let threads = std::mem::take(&mut *lock(&self.threads));
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
         let _ = joined.await;
     }
 

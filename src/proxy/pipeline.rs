@@ -95,7 +95,9 @@ impl Pipeline {
         match self.entries.front() {
             Some(Entry { place: Place::Ready(_), .. }) => {
                 let mut entry = self.pop()?;
-                let Place::Ready(reply) = std::mem::replace(&mut entry.place, Place::Waiting) else { return None };
+                let Place::Ready(reply) = std::mem::replace(&mut entry.place, Place::Waiting) else {
+                    return None;
+                };
                 self.stored -= reply.len();
                 Some((entry, reply))
             }
@@ -133,7 +135,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry() -> Entry {
-        Entry { place: Place::Waiting, came_at: 0, family: Family::String, outcome: Outcome::Ok, is_mute: false }
+        Entry {
+            place: Place::Waiting,
+            came_at: 0,
+            family: Family::String,
+            outcome: Outcome::Ok,
+            is_mute: false,
+        }
     }
 
     proptest! {

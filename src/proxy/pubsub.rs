@@ -127,8 +127,10 @@ impl Core {
             topic.unconfirmed += u32::from(missing.last().is_some_and(|last| std::ptr::eq(*last, name)));
         }
         if !missing.is_empty() {
-            let args: Vec<&[u8]> =
-                [kind.subscribe().as_bytes()].into_iter().chain(missing.iter().map(|name| &***name)).collect();
+            let args: Vec<&[u8]> = [kind.subscribe().as_bytes()]
+                .into_iter()
+                .chain(missing.iter().map(|name| &***name))
+                .collect();
             self.tell_subscriber(&args);
         }
         self.subscriptions.pending.push(Pending { session, ticket, kind, names });

@@ -4,7 +4,9 @@ use super::core::Core;
 use super::dispatch::Handled;
 use super::error_reply::ErrorReply;
 use super::session::Busy;
-use crate::resp::{Limits, ProtocolError, Request, RequestProgress, RequestScan, Span, split_inline, write_request};
+use crate::resp::{
+    Limits, ProtocolError, Request, RequestProgress, RequestScan, Span, split_inline, write_request,
+};
 use crate::telemetry::{Close, Family, Outcome, Reason};
 use memchr::memchr;
 
@@ -17,7 +19,9 @@ const MANY_ARGS: usize = 64;
 impl Core {
     /// Whether the session's socket should be read now.
     pub fn wants_bytes(&self, ix: usize) -> bool {
-        self.sessions.get(ix).is_some_and(|session| !session.is_stalled && session.closing.is_none() && !session.is_eof)
+        self.sessions
+            .get(ix)
+            .is_some_and(|session| !session.is_stalled && session.closing.is_none() && !session.is_eof)
     }
 
     /// How many bytes the unfinished request of a session lacks, when it is large enough that reading
@@ -126,7 +130,9 @@ impl Core {
                             Handled::NotYet if self.has_work(ix) => self.sessions[ix].is_stalled = true,
                             Handled::NotYet if wants.max(buf.len() - pos) > BUFFERED_REQUEST => {
                                 let error = ErrorReply::RequestTooLarge { limit: BUFFERED_REQUEST };
-                                self.answer_now(ix, Family::Other, Outcome::Refused, |reply| reply.error(&error.to_string()));
+                                self.answer_now(ix, Family::Other, Outcome::Refused, |reply| {
+                                    reply.error(&error.to_string())
+                                });
                                 self.recorder.refused(Reason::TooLarge);
                                 self.close_after_writing(ix, Close::Protocol);
                                 pos = buf.len();
@@ -203,7 +209,10 @@ impl Core {
     pub fn client_eof(&mut self, ix: usize) {
         let session = &mut self.sessions[ix];
         session.is_eof = true;
-        if matches!(session.busy, Some(Busy::Uploading { .. } | Busy::Probing { .. } | Busy::Discarding { .. } | Busy::Blocked)) {
+        if matches!(
+            session.busy,
+            Some(Busy::Uploading { .. } | Busy::Probing { .. } | Busy::Discarding { .. } | Busy::Blocked)
+        ) {
             session.pipeline = Default::default();
             session.out.clear();
             session.written = 0;

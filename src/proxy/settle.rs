@@ -208,7 +208,12 @@ impl Core {
                 let addr = self.backends[ix].wire.addr;
                 match target.resolve(addr, &self.topology) {
                     Some(addr) => {
-                        self.bounce(ix, Cause::Ask, Aim::Node { addr, slot: target.slot, is_asking: true }, true);
+                        self.bounce(
+                            ix,
+                            Cause::Ask,
+                            Aim::Node { addr, slot: target.slot, is_asking: true },
+                            true,
+                        );
                     }
                     None => {
                         self.shared.hint_stale();
@@ -303,7 +308,9 @@ impl Core {
             }
             let spec = table.get(tag.command);
             let is_repeatable = !request.is_empty()
-                && (!was_sent || tag.purpose != Purpose::Answer || self.is_repeatable(spec, &request, tag.lane));
+                && (!was_sent
+                    || tag.purpose != Purpose::Answer
+                    || self.is_repeatable(spec, &request, tag.lane));
             if is_repeatable {
                 let mut tag = tag;
                 if let Aim::Node { slot, .. } = tag.aim {
@@ -403,7 +410,8 @@ impl Core {
     pub fn answer(&mut self, key: SessionKey, ticket: Ticket, outcome: Outcome, reply: &[u8]) {
         let ix = key.ix as usize;
         let now = self.now_us;
-        let Some(session) = self.sessions.get_mut(ix).filter(|session| session.generation == key.generation) else {
+        let Some(session) = self.sessions.get_mut(ix).filter(|session| session.generation == key.generation)
+        else {
             return;
         };
         if !session.pipeline.is_first(ticket) {
@@ -483,7 +491,8 @@ fn replies_before_last(request: &[u8]) -> u32 {
     let (mut scanner, mut pos, mut count) = (crate::resp::RequestScanner::default(), 0, 0);
     while pos < request.len() {
         scanner.reset();
-        let Ok(crate::resp::RequestScan::Complete { len }) = scanner.scan(&request[pos..], crate::resp::Limits::USUAL)
+        let Ok(crate::resp::RequestScan::Complete { len }) =
+            scanner.scan(&request[pos..], crate::resp::Limits::USUAL)
         else {
             break;
         };

@@ -23,7 +23,13 @@ const UPLOAD_WINDOW: usize = 1 << 20;
 impl Core {
     /// A large request has come in part: begins to stream it when that is possible, that is, when the
     /// node can be told from what is there and nothing else of the client is under way.
-    pub fn begin_upload(&mut self, ix: usize, request: &Request, scanned: usize, progress: RequestProgress) -> Handled {
+    pub fn begin_upload(
+        &mut self,
+        ix: usize,
+        request: &Request,
+        scanned: usize,
+        progress: RequestProgress,
+    ) -> Handled {
         if request.is_empty() || !self.sessions[ix].state.is_plain() {
             return Handled::NotYet;
         }

@@ -118,7 +118,8 @@ impl Worker {
             self.work();
             let now = Instant::now();
             let due = if self.core.is_waiting() { next_tick.min(next_second) } else { next_second };
-            let timeout = if self.again.is_empty() { due.saturating_duration_since(now) } else { Duration::ZERO };
+            let timeout =
+                if self.again.is_empty() { due.saturating_duration_since(now) } else { Duration::ZERO };
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -210,7 +211,8 @@ impl Worker {
         let mut socket = TcpStream::from_std(socket);
         let ix = self.core.open_session(id, addr);
         let token = client_token(ix);
-        let registered = self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE);
+        let registered =
+            self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE);
         put(&mut self.clients, ix, socket);
         if ready.and(registered).is_err() {
             self.close_client(ix, Close::Error);
@@ -258,7 +260,9 @@ impl Worker {
             }
             return;
         }
-        let (Some(Some(socket)), Some(backend)) = (self.nodes.get(ix), self.core.backends.get_mut(ix)) else { return };
+        let (Some(Some(socket)), Some(backend)) = (self.nodes.get(ix), self.core.backends.get_mut(ix)) else {
+            return;
+        };
         if matches!(backend.wire.phase, Phase::Connecting) {
             match socket.take_error() {
                 Ok(None) if socket.peer_addr().is_ok() => {
