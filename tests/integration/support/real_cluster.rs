@@ -37,7 +37,12 @@ impl RealCluster {
 
     /// One node without cluster mode: what clients expect a Redis to be.
     pub fn start_standalone() -> RealCluster {
-        RealCluster::start_nodes(1, &[("cluster-enabled", "no")])
+        RealCluster::start_standalone_with(&[])
+    }
+
+    /// The same with more lines for its configuration file.
+    pub fn start_standalone_with(settings: &[(&str, &str)]) -> RealCluster {
+        RealCluster::start_nodes(1, &[&[("cluster-enabled", "no")], settings].concat())
     }
 
     fn start_nodes(count: usize, settings: &[(&str, &str)]) -> RealCluster {
