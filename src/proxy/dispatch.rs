@@ -8,7 +8,7 @@ use super::flight::{Aim, Held, Lane, Purpose, Tag};
 use super::info;
 use super::pipeline::{Entry, Place, Ticket};
 use super::redirect::Cause;
-use super::router::{self, All, Handling, Route, Split};
+use super::router::{self, All, Handling, Local, Route, Split};
 use super::session::{Busy, Gate};
 use crate::command::{CommandIx, KeyShape, Lookup};
 use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
@@ -87,7 +87,14 @@ impl Core {
             Route::Split(split) => self.send_split(ix, command, split, request),
             Route::All(all) => self.send_all(ix, command, all, request),
             Route::Pinned { slot, .. } => self.send_blocking(ix, command, slot, request),
+            Route::Refuse(_) if local == Some(Local::Exec) => {
+                self.sessions[ix].state.transaction = None;
+                self.unwatch(ix);
+                self.refuse(ix, traits.family, Reason::Arity, &ErrorReply::ExecArity);
+                Handled::Done
+            }
             Route::Refuse(error) => {
+                self.taint(ix);
                 self.refuse(ix, traits.family, reason_of(&error), &error);
                 Handled::Done
             }

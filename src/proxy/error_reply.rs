@@ -41,6 +41,7 @@ pub enum ErrorReply {
     DiscardWithoutMulti,
     WatchInsideMulti,
     ExecAbort,
+    ExecArity,
     NotInMulti {
         name: String,
     },
@@ -139,6 +140,9 @@ impl fmt::Display for ErrorReply {
             DiscardWithoutMulti => f.write_str("ERR DISCARD without MULTI"),
             WatchInsideMulti => f.write_str("ERR WATCH inside MULTI is not allowed"),
             ExecAbort => f.write_str("EXECABORT Transaction discarded because of previous errors."),
+            ExecArity => f.write_str(
+                "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+            ),
             NotInMulti { name } => {
                 write!(f, "ERR '{name}' cannot be part of a transaction through slotgate; call it before or after")
             }

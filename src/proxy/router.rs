@@ -335,14 +335,13 @@ pub fn is_harmless_to_repeat(spec: &Spec, request: &Request) -> bool {
         || NOT_IF_OPTIONS.iter().any(|(name, len)| *name == &*spec.name && request.len() == *len)
 }
 
-/// The refusal of a command that no table knows.
+/// The refusal of a command that no table knows, in the words of `src/server.c`: arguments until they
+/// make 128 bytes, the last one cut.
 pub fn unknown_command(request: &Request) -> ErrorReply {
     let mut args = String::new();
     for arg in request.args().skip(1) {
-        if args.len() >= 128 {
-            break;
-        }
-        args.push_str(&format!("'{}' ", quoted(arg)));
+        let Some(room) = 128usize.checked_sub(args.len()).filter(|room| *room > 0) else { break };
+        args.push_str(&format!("'{}' ", quoted(&arg[..arg.len().min(room)])));
     }
     ErrorReply::UnknownCommand { name: quoted(request.arg(0)), args }
 }

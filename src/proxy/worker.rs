@@ -133,7 +133,8 @@ impl Worker {
             let now = Instant::now();
             self.core.set_now(now);
             for token in std::mem::take(&mut self.again) {
-                self.readable(token);
+                // The event that told of the socket's end may have come while it was not read.
+                self.readable(token, true);
             }
             for event in &events {
                 let token = event.token();
@@ -145,7 +146,7 @@ impl Worker {
                     self.writable(token);
                 }
                 if event.is_readable() || event.is_read_closed() {
-                    self.readable(token);
+                    self.readable(token, event.is_read_closed());
                 }
                 if event.is_read_closed() && token.0 & 1 == 0 && self.core.client_hangup(token.0 >> 1) {
                     self.close_client(token.0 >> 1, Close::Client);
@@ -289,15 +290,17 @@ impl Worker {
         }
     }
 
-    fn readable(&mut self, token: Token) {
+    /// `may_end`: the other side may have closed; then a read that does not fill the buffer is not the
+    /// last, as no event will tell of the end again.
+    fn readable(&mut self, token: Token, may_end: bool) {
         if token == WAKE {
             return;
         }
         let ix = token.0 >> 1;
-        if token.0 & 1 == 0 { self.read_client(ix) } else { self.read_node(ix) }
+        if token.0 & 1 == 0 { self.read_client(ix, may_end) } else { self.read_node(ix, may_end) }
     }
 
-    fn read_client(&mut self, ix: usize) {
+    fn read_client(&mut self, ix: usize, may_end: bool) {
         for _ in 0..READS_PER_TURN {
             if !self.core.wants_bytes(ix) {
                 return;
@@ -307,7 +310,7 @@ impl Worker {
                 Ok(0) => return self.core.client_eof(ix),
                 Ok(count) => {
                     self.core.client_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() {
+                    if count < self.buffer.len() && !may_end {
                         return;
                     }
                 }
@@ -319,7 +322,7 @@ impl Worker {
         self.again.push(client_token(ix));
     }
 
-    fn read_node(&mut self, ix: usize) {
+    fn read_node(&mut self, ix: usize, may_end: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(backend) = self.core.backends.get(ix) else { return };
             if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) {
@@ -330,7 +333,7 @@ impl Worker {
                 Ok(0) => return self.core.close_backend(ix, true),
                 Ok(count) => {
                     self.core.backend_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() {
+                    if count < self.buffer.len() && !may_end {
                         return;
                     }
                 }

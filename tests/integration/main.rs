@@ -12,4 +12,6 @@ mod bare_cluster;
 mod command_keys;
 mod command_table;
 mod config;
+mod model;
 mod one_redis;
+mod semantics;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // not every helper has a test in every build
 
+pub mod both;
 pub mod client;
 pub mod gateway;
 pub mod real_cluster;
