@@ -9,7 +9,10 @@ mod support;
 
 mod admin;
 mod bare_cluster;
+mod bootstrap;
 mod command_keys;
 mod command_table;
 mod config;
+mod demo;
 mod one_redis;
+mod refresh;

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod gateway;
+pub mod program;
 pub mod real_cluster;
 pub mod value;
 
