@@ -64,9 +64,9 @@ pub struct Effects {
 /// No shared connection yet.
 pub(super) const NO_BACKEND: u32 = u32::MAX;
 /// Buffers kept for the next busy turn.
-const POOLED_BUFFERS: usize = 64;
+const POOLED_BUFFERS: usize = 1024;
 /// A buffer that grew larger than this is not kept.
-const POOLED_SIZE: usize = 64 * 1024;
+const POOLED_SIZE: usize = 16 * 1024;
 /// Requests under way on one shared connection; beyond it they wait here. Bounds what a slow node
 /// can pile up.
 const PIPE_REQUESTS: usize = 64 * 1024;
@@ -99,6 +99,8 @@ pub struct Core {
     pub scanner: RequestScanner,
     pub keys: Vec<KeyRef>,
     pub grouped: Vec<(Slot, u32)>,
+    /// Addresses that an ASK named.
+    asked: Vec<SocketAddr>,
     pub(super) buffers: Vec<Vec<u8>>,
     started: Instant,
     pub now: Instant,
@@ -109,6 +111,15 @@ pub struct Core {
     next_generation: u32,
     pub is_draining: bool,
     pub subscriptions: super::pubsub::Subscriptions,
+}
+
+/// Puts a buffer into the pool, unless it is too large or there are enough.
+#[inline]
+pub(super) fn recycle(pool: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if buffer.capacity() <= POOLED_SIZE && pool.len() < POOLED_BUFFERS {
+        buffer.clear();
+        pool.push(buffer);
+    }
 }
 
 struct Reconnect {
@@ -152,6 +163,7 @@ impl Core {
             scanner: RequestScanner::default(),
             keys: Vec::new(),
             grouped: Vec::new(),
+            asked: Vec::new(),
             buffers: Vec::new(),
             started: now - Duration::from_micros(1),
             now,
@@ -220,11 +232,22 @@ impl Core {
 
     /// Takes a buffer back that is no longer needed.
     #[inline]
-    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= POOLED_SIZE && self.buffers.len() < POOLED_BUFFERS {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        recycle(&mut self.buffers, buffer);
+    }
+
+    /// A short name for a node's address.
+    pub fn intern(&mut self, addr: SocketAddr) -> u16 {
+        let at = self.asked.iter().position(|known| *known == addr).unwrap_or_else(|| {
+            self.asked.push(addr);
+            self.asked.len() - 1
+        });
+        u16::try_from(at).unwrap_or_default()
+    }
+
+    /// The address that [`Core::intern`] gave this name.
+    pub fn asked(&self, name: u16) -> Option<SocketAddr> {
+        self.asked.get(usize::from(name)).copied()
     }
 
     #[inline]

@@ -111,8 +111,8 @@ impl Core {
     /// Sends a request if its node takes requests now; gives it back otherwise.
     pub fn try_forward(&mut self, mut held: Held) -> Option<Held> {
         let mut tag = held.tag;
-        if let Aim::Node { addr, slot, .. } = tag.aim
-            && (tag.waits > WAITS_FOR_NODE || self.topology.node_by_addr(addr).is_none())
+        if let Aim::Asked { node, slot } = tag.aim
+            && (tag.waits > WAITS_FOR_NODE || !self.is_node(node))
         {
             tag.aim = Aim::Owner(slot);
         }
@@ -128,7 +128,9 @@ impl Core {
                 ix
             }),
             (Lane::Shared, Aim::Any) => self.any_pipe(tag.version),
-            (Lane::Shared, Aim::Node { addr, .. }) => self.pipe_to(addr, tag.version),
+            (Lane::Shared, Aim::Asked { node, .. }) => {
+                self.asked(node).and_then(|addr| self.pipe_to(addr, tag.version))
+            }
             (Lane::Exclusive, aim) => self.acquire(aim, tag.version, tag.session),
         };
         let Some(backend) = backend else {
@@ -141,7 +143,7 @@ impl Core {
         };
         tag.sent_at = self.now_us;
         let wire = &mut self.backends[backend].wire;
-        if let Aim::Node { is_asking: true, .. } = tag.aim {
+        if let Aim::Asked { .. } = tag.aim {
             wire.push(&[ASKING, &held.request], held.skip + 1, tag);
         } else if held.skip == 0 {
             wire.push_owned(held.request, tag);
@@ -150,6 +152,10 @@ impl Core {
         }
         self.mark_backend(backend);
         None
+    }
+
+    fn is_node(&self, asked: u16) -> bool {
+        self.asked(asked).is_some_and(|addr| self.topology.node_by_addr(addr).is_some())
     }
 
     /// A later request of the same session and slot has come back while an earlier one is held: the
@@ -175,7 +181,7 @@ impl Core {
         let topology = self.topology.clone();
         let node = match aim {
             Aim::Owner(slot) => topology.primary_of(slot)?,
-            Aim::Node { addr, .. } => topology.node(topology.node_by_addr(addr)?),
+            Aim::Asked { node, .. } => topology.node(topology.node_by_addr(self.asked(node)?)?),
             Aim::Any => topology.primaries().next()?,
         };
         if node.health == crate::topology::Health::Failed || !self.may_connect(node.addr, node.id) {

@@ -1,6 +1,6 @@
 //! A node's bytes → replies → the client's answer, another try, or the end of the request.
 
-use super::core::Core;
+use super::core::{Core, recycle};
 use super::error_reply::ErrorReply;
 use super::fanout::Merge;
 use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
@@ -199,12 +199,8 @@ impl Core {
                 let addr = self.backends[ix].wire.addr;
                 match target.resolve(addr, &self.topology) {
                     Some(addr) => {
-                        self.bounce(
-                            ix,
-                            Cause::Ask,
-                            Aim::Node { addr, slot: target.slot, is_asking: true },
-                            true,
-                        );
+                        let node = self.intern(addr);
+                        self.bounce(ix, Cause::Ask, Aim::Asked { node, slot: target.slot }, true);
                     }
                     None => {
                         self.shared.hint_stale();
@@ -219,7 +215,7 @@ impl Core {
                 }
                 let aim = match tag.aim {
                     // The importing node has only some of the keys: the next try begins at the owner.
-                    Aim::Node { slot, .. } => Aim::Owner(slot),
+                    Aim::Asked { slot, .. } => Aim::Owner(slot),
                     aim => aim,
                 };
                 self.bounce(ix, cause, aim, false);
@@ -304,7 +300,7 @@ impl Core {
                     || self.is_repeatable(spec, &request, tag.lane));
             if is_repeatable {
                 let mut tag = tag;
-                if let Aim::Node { slot, .. } = tag.aim {
+                if let Aim::Asked { slot, .. } = tag.aim {
                     tag.aim = Aim::Owner(slot);
                 }
                 let skip = replies_before_last(&request);
@@ -406,7 +402,9 @@ impl Core {
             return;
         };
         if !session.pipeline.is_first(ticket) {
-            session.pipeline.store(ticket, outcome, reply.to_vec());
+            let mut stored = self.buffers.pop().unwrap_or_default();
+            stored.extend_from_slice(reply);
+            session.pipeline.store(ticket, outcome, stored);
             return;
         }
         let Some(entry) = session.pipeline.pop() else { return };
@@ -421,6 +419,7 @@ impl Core {
             if !entry.is_mute {
                 session.out.extend_from_slice(&reply);
             }
+            recycle(&mut self.buffers, reply);
             self.recorder.request(entry.family, entry.outcome, Duration::from_micros(now - entry.came_at));
         }
         if session.busy.is_some() && session.pipeline.is_empty() {

@@ -111,7 +111,7 @@ impl Core {
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
         let connection = &mut self.backends[backend];
         connection.upload = Some(Tag { purpose: Purpose::Answer, ..*tag });
-        if let Aim::Node { is_asking: true, .. } = tag.aim {
+        if let Aim::Asked { .. } = tag.aim {
             connection.wire.outbox.push(&[super::settle::ASKING]);
         }
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
@@ -125,7 +125,7 @@ impl Core {
         self.sessions[ix].busy = Some(Busy::Alone);
         let connection = &mut self.backends[backend];
         if let Some(tag) = connection.upload.take() {
-            let skip = u32::from(matches!(tag.aim, Aim::Node { is_asking: true, .. }));
+            let skip = u32::from(matches!(tag.aim, Aim::Asked { .. }));
             // What is still unwritten goes with the flight, so that it is kept until the reply.
             let len = connection.wire.outbox.len() as u32;
             connection.wire.flights.push_back(Flight { len, skip, tag });

@@ -25,6 +25,9 @@ const READS_PER_TURN: usize = 4;
 const ROUNDS_PER_TURN: usize = 8;
 /// The pace at which held requests and lost connections are tried again.
 const TICK: Duration = Duration::from_millis(5);
+/// Replies of a client that has more under way are kept back for one turn, as long as they are fewer bytes
+/// than this: one write then takes the replies of several nodes.
+const DEFERRED_SIZE: usize = 16 << 10;
 const SECOND: Duration = Duration::from_secs(1);
 const WAKE: Token = Token(usize::MAX);
 
@@ -68,6 +71,8 @@ pub struct Worker {
     nodes: Vec<Option<TcpStream>>,
     /// Sockets that had more than one turn may read.
     again: Vec<Token>,
+    /// Sessions whose replies were kept back for one turn.
+    deferred: Vec<usize>,
     buffer: Box<[u8]>,
     load: Arc<AtomicUsize>,
     is_stopped: bool,
@@ -98,6 +103,7 @@ impl Worker {
             clients: Vec::new(),
             nodes: Vec::new(),
             again: Vec::new(),
+            deferred: Vec::new(),
             buffer: vec![0; READ_SIZE].into(),
             load: load.clone(),
             is_stopped: false,
@@ -118,8 +124,8 @@ impl Worker {
             self.work();
             let now = Instant::now();
             let due = if self.core.is_waiting() { next_tick.min(next_second) } else { next_second };
-            let timeout =
-                if self.again.is_empty() { due.saturating_duration_since(now) } else { Duration::ZERO };
+            let has_more = !self.again.is_empty() || !self.deferred.is_empty();
+            let timeout = if has_more { Duration::ZERO } else { due.saturating_duration_since(now) };
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -160,6 +166,11 @@ impl Worker {
 
     /// Does what the last events made possible, and writes.
     fn work(&mut self) {
+        for ix in std::mem::take(&mut self.deferred) {
+            if self.core.sessions.contains(ix) {
+                self.core.mark_session(ix);
+            }
+        }
         for _ in 0..ROUNDS_PER_TURN {
             while let Some(ix) = self.core.effects.resuming.pop_front() {
                 self.core.resume_session(ix);
@@ -355,6 +366,15 @@ impl Worker {
         for ix in dirty.drain(..) {
             let Some(session) = self.core.sessions.get_mut(ix) else { continue };
             session.is_dirty = false;
+            let waits = !session.is_deferred
+                && !session.pipeline.is_empty()
+                && session.unwritten() < DEFERRED_SIZE
+                && session.closing.is_none();
+            session.is_deferred = waits;
+            if waits {
+                self.deferred.push(ix);
+                continue;
+            }
             let Some(Some(socket)) = self.clients.get_mut(ix) else { continue };
             let mut is_broken = false;
             while session.unwritten() > 0 {
