@@ -9,9 +9,12 @@ mod support;
 
 mod admin;
 mod bare_cluster;
+mod bootstrap;
 mod command_keys;
 mod command_table;
 mod config;
+mod demo;
 mod model;
 mod one_redis;
+mod refresh;
 mod semantics;

@@ -5,6 +5,7 @@
 pub mod both;
 pub mod client;
 pub mod gateway;
+pub mod program;
 pub mod real_cluster;
 pub mod value;
 

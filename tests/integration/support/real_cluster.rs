@@ -2,11 +2,10 @@
 //! private ones for tests that break things.
 
 use super::client::Client;
-use super::{PATIENCE, wait_until};
+use super::program::{bootstrap, expect};
 use slotgate::local_nodes::{LocalNodes, LocalNodesConfig};
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use tokio::runtime::{self, Runtime};
@@ -153,24 +152,8 @@ extern "C" fn end_kept() {
     }
 }
 
-/// Makes one cluster of the nodes, half of them replicas, and waits until all of them agree.
+/// Makes one cluster of the nodes, half of them replicas. It is whole at the end: all nodes know all
+/// roles, so that a failover is voted for at once, which `redis-cli --cluster create` does not wait for.
 fn form(addrs: &[SocketAddr]) {
-    let output = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(addrs.iter().map(SocketAddr::to_string))
-        .args(["--cluster-replicas", "1", "--cluster-yes"])
-        .output()
-        .expect("redis-cli was not found (Debian, Ubuntu: apt-get install redis-tools)");
-    assert!(output.status.success(), "redis-cli: {}", String::from_utf8_lossy(&output.stdout));
-    for addr in addrs {
-        let mut node = Client::connect(*addr);
-        wait_until(&format!("{addr} knows a whole cluster, within {PATIENCE:?}"), || {
-            let info = node.call_text(&["CLUSTER", "INFO"]);
-            let replication = node.call_text(&["INFO", "replication"]);
-            info.contains("cluster_state:ok")
-                && info.contains(&format!("cluster_known_nodes:{}\r", addrs.len()))
-                && (replication.contains("connected_slaves:1")
-                    || replication.contains("master_link_status:up"))
-        });
-    }
+    expect(&bootstrap(addrs, &["--yes"]).output().unwrap(), 0, "Done");
 }
