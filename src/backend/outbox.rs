@@ -66,25 +66,16 @@ impl Outbox {
         if request.len() < LARGE {
             return self.push(&[&request]);
         }
-        self.retire_emptied();
         self.len += request.len();
+        self.set_empty_aside();
         self.chunks.push_back(request);
-    }
-
-    /// An emptied chunk is kept to be filled again, but must not stand before one that holds requests.
-    fn retire_emptied(&mut self) {
-        if self.len == 0
-            && let Some(chunk) = self.chunks.pop_back()
-        {
-            self.spare = Some(chunk);
-        }
     }
 
     #[inline]
     fn room(&mut self, size: usize) -> &mut Vec<u8> {
         let fits = self.chunks.back().is_some_and(|chunk| chunk.len() + size <= chunk.capacity());
         if !fits {
-            self.retire_emptied();
+            self.set_empty_aside();
             let chunk = match self.spare.take() {
                 Some(chunk) if size <= chunk.capacity() => chunk,
                 _ => Vec::with_capacity(if size < LARGE { CHUNK } else { size }),
@@ -92,6 +83,13 @@ impl Outbox {
             self.chunks.push_back(chunk);
         }
         self.chunks.back_mut().expect("a chunk was just added")
+    }
+
+    /// The first chunk always holds the oldest request: an emptied one does not stay before another.
+    fn set_empty_aside(&mut self) {
+        if self.chunks.back().is_some_and(Vec::is_empty) {
+            self.spare = self.chunks.pop_back();
+        }
     }
 
     /// The bytes that wait to be written, in order, as far as one vectored write takes them; returns
@@ -134,13 +132,17 @@ impl Outbox {
         self.answered += len;
         self.len -= len;
         self.sent = self.sent.saturating_sub(len);
-        if self.answered == self.chunks[0].len() {
-            self.answered = 0;
-            let is_last = self.chunks.len() == 1;
-            let is_usual = self.chunks[0].capacity() <= CHUNK;
-            if is_last && is_usual {
+        // One request lies in one chunk; what is passed on in pieces may end several.
+        while let Some(first) = self.chunks.front_mut()
+            && self.answered >= first.len()
+        {
+            self.answered -= first.len();
+            let is_usual = first.capacity() <= CHUNK;
+            if self.len == 0 && self.answered == 0 && is_usual && self.chunks.len() == 1 {
                 self.chunks[0].clear();
-            } else if let Some(mut chunk) = self.chunks.pop_front()
+                return;
+            }
+            if let Some(mut chunk) = self.chunks.pop_front()
                 && is_usual
             {
                 chunk.clear();
@@ -181,15 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn a_request_too_large_for_an_emptied_chunk_is_the_front_all_the_same() {
-        for push in [Outbox::push_owned, |outbox: &mut Outbox, request: Vec<u8>| outbox.push(&[&request])] {
-            let mut outbox = Outbox::default();
-            outbox.push(&[b"get"]);
-            outbox.pop_front(3);
-            let large = vec![b'x'; CHUNK + 1];
-            push(&mut outbox, large.clone());
-            assert!(outbox.front(large.len()) == large && unsent(&outbox) == large);
+    fn bytes_of_several_chunks_can_be_taken_off_at_once() {
+        let mut outbox = Outbox::default();
+        for piece in [LARGE, 2 * CHUNK, LARGE, 5] {
+            outbox.push(&[&vec![b'x'; piece]]);
         }
+        outbox.mark_sent(outbox.len());
+        outbox.pop_front(LARGE + 2 * CHUNK + 1);
+        assert_eq!((outbox.len(), outbox.chunks.len()), (LARGE + 4, 2));
+        outbox.pop_front(LARGE + 4);
+        outbox.push(&[b"get"]);
+        assert_eq!((outbox.front(3), unsent(&outbox)), (&b"get"[..], b"get".to_vec()));
     }
 
     proptest! {
