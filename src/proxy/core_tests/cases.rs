@@ -1,0 +1,120 @@
+//! One situation each, played through event by event.
+
+use super::cluster::slot_of;
+use super::world::World;
+use crate::proxy::config::Config;
+use std::time::Duration;
+
+/// Streams what is larger than a thousand bytes.
+fn streaming() -> Config {
+    Config { stream_threshold: 1000, ..Config::default() }
+}
+
+fn set_of(key: &str, size: usize) -> Vec<u8> {
+    let value = "v".repeat(size);
+    format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${size}\r\n{value}\r\n", key.len()).into_bytes()
+}
+
+#[test]
+fn a_command_goes_to_the_owner_of_its_key() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    for key in ["{a}1", "{b}1", "{c}1", "{d}1"] {
+        world.send(client, &format!("SET {key} v"));
+    }
+    world.send(client, "MGET {a}1 {b}1 {c}1");
+    world.settle();
+    assert_eq!(world.last(client), "*3\r\n$6\r\n{a}1=v\r\n$6\r\n{b}1=v\r\n$6\r\n{c}1=v\r\n");
+    world.heal();
+}
+
+#[test]
+fn a_large_reply_reaches_its_client_whole() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(500_000));
+    world.send(client, "GET {a}1");
+    world.send(client, "PING");
+    world.settle();
+    assert_eq!(world.replies(client).iter().map(String::len).collect::<Vec<_>>(), [500_011, 7]);
+    world.heal();
+}
+
+#[test]
+fn a_blocked_client_that_leaves_takes_its_connection_along() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "BLPOP {a}1 0");
+    world.settle();
+    world.leave(client);
+    assert_eq!(world.core.exclusive_count, 0);
+    let other = world.connect();
+    world.send(other, "BLPOP {a}1 0");
+    world.settle();
+    let third = world.connect();
+    world.send(third, "SET {a}1 v");
+    world.settle();
+    assert_eq!(world.last(other), "*2\r\n$4\r\n{a}1\r\n$1\r\nv\r\n");
+    world.heal();
+}
+
+#[test]
+fn a_half_closed_client_is_closed_once_it_has_all_replies() {
+    for rest in [&b""[..], b"*1\r\n$4\r\nPI", b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n"] {
+        let mut world = World::new(Config { output_soft_limit: 2000, ..Config::default() });
+        let client = world.connect();
+        world.cluster.data[1].insert("{a}1".into(), "v".repeat(5000));
+        world.take(client, 100);
+        world.send(client, "GET {a}1");
+        world.settle();
+        world.send_bytes(client, rest);
+        world.finish(client);
+        world.take(client, usize::MAX);
+        world.settle();
+        assert_eq!(world.clients[client].ix, None, "{rest:?}");
+        assert_eq!(world.clients[client].received.len(), 5009);
+    }
+}
+
+#[test]
+fn a_node_that_does_not_answer_in_time_is_given_up() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "APPEND {a}1 0:0;");
+    for _ in 0..70 {
+        world.advance(Duration::from_secs(1));
+    }
+    assert!(world.last(client).starts_with("-IOERR outcome unknown"), "{}", world.last(client));
+    world.heal();
+}
+
+#[test]
+fn a_watch_that_was_lost_fails_its_transaction() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "WATCH {a}1");
+    world.settle();
+    let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.is_kept).unwrap();
+    world.cut(ix);
+    for line in ["MULTI", "APPEND {a}1 x", "EXEC"] {
+        world.send(client, line);
+    }
+    world.settle();
+    assert_eq!(world.last(client), "*-1\r\n");
+    world.heal();
+}
+
+#[test]
+fn a_watch_that_breaks_does_not_end_the_large_request_of_its_client() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.send(client, "WATCH {b}1");
+    world.settle();
+    let (watched, _) = world.core.backends.iter().find(|(_, backend)| backend.is_kept).unwrap();
+    world.clients[client].transit = set_of("{a}1", 50_000);
+    world.arrive(client, 5000);
+    world.serve();
+    world.cut(watched);
+    world.settle();
+    world.heal();
+}
