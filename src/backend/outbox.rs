@@ -134,12 +134,13 @@ impl Outbox {
         self.answered += len;
         self.len -= len;
         self.sent = self.sent.saturating_sub(len);
-        if self.answered == self.chunks[0].len() {
-            self.answered = 0;
+        while self.chunks.front().is_some_and(|chunk| self.answered >= chunk.len()) {
+            self.answered -= self.chunks[0].len();
             let is_last = self.chunks.len() == 1;
             let is_usual = self.chunks[0].capacity() <= CHUNK;
             if is_last && is_usual {
                 self.chunks[0].clear();
+                return;
             } else if let Some(mut chunk) = self.chunks.pop_front()
                 && is_usual
             {
@@ -147,6 +148,12 @@ impl Outbox {
                 self.spare = Some(chunk);
             }
         }
+    }
+
+    /// Bytes of memory that are taken.
+    #[cfg(test)]
+    pub fn memory(&self) -> usize {
+        self.chunks.iter().map(Vec::capacity).sum()
     }
 
     /// Gives the memory of an idle connection back.
@@ -189,6 +196,22 @@ mod tests {
             let large = vec![b'x'; CHUNK + 1];
             push(&mut outbox, large.clone());
             assert!(outbox.front(large.len()) == large && unsent(&outbox) == large);
+        }
+    }
+
+    #[test]
+    fn bytes_of_several_chunks_are_taken_off_at_once() {
+        let mut outbox = Outbox::default();
+        let piece = vec![b'x'; CHUNK * 2];
+        for _ in 0..20 {
+            (0..3).for_each(|_| outbox.push(&[&piece]));
+            outbox.mark_sent(piece.len() * 2 + 5);
+            outbox.pop_front(piece.len() * 2 + 5);
+            outbox.push(&[b"end"]);
+            assert_eq!(unsent(&outbox).len(), outbox.unsent());
+            outbox.mark_sent(outbox.unsent());
+            outbox.pop_front(outbox.len());
+            assert!(outbox.memory() <= CHUNK);
         }
     }
 
