@@ -104,8 +104,8 @@ impl Core {
         let Some(backend) = backend.filter(|_| !reply.starts_with(b"-")) else {
             let session = &mut self.sessions[ix];
             session.tail.drain(..scanned);
-            self.answer(tag.session, tag.ticket, Outcome::Error, reply);
-            return self.resume_session(ix);
+            session.is_stalled = true;
+            return self.answer(tag.session, tag.ticket, Outcome::Error, reply);
         };
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
@@ -116,8 +116,10 @@ impl Core {
         }
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
         session.tail.drain(..scanned);
+        // By way of the worker, who then also reads the socket again.
+        session.is_stalled = true;
         self.mark_backend(backend);
-        self.resume_session(ix);
+        self.resume(ix);
     }
 
     /// All of a large request has been passed on: its reply is awaited.

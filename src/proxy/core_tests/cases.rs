@@ -118,3 +118,35 @@ fn a_watch_that_breaks_does_not_end_the_large_request_of_its_client() {
     world.settle();
     world.heal();
 }
+
+#[test]
+fn a_large_value_is_streamed_to_its_node() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    let frame = set_of("{a}1", 3_000_000);
+    world.clients[client].transit.extend_from_slice(&frame);
+    world.send(client, "PING");
+    world.settle();
+    assert_eq!(world.replies(client).len(), 2, "{:?}", world.replies(client));
+    assert_eq!(world.cluster.data[1]["{a}1"].len(), 3_000_000);
+    world.heal();
+}
+
+#[test]
+fn a_large_value_for_a_slow_node_does_not_pile_up() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.clients[client].transit = set_of("{a}1", 9_000_000);
+    world.arrive(client, 5_000);
+    world.serve();
+    let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.upload.is_some()).unwrap();
+    for _ in 0..100 {
+        world.clog(ix, 200_000);
+        world.arrive(client, 300_000);
+        assert!(world.core.backends[ix].wire.outbox.memory() < 3 << 20);
+    }
+    world.clog(ix, usize::MAX);
+    world.settle();
+    assert_eq!(world.cluster.data[1]["{a}1"].len(), 9_000_000);
+    world.heal();
+}
