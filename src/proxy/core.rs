@@ -37,7 +37,8 @@ pub struct Backend {
     pub is_discarding: bool,
     /// A large request passes through: its bytes are forgotten once written.
     pub upload: Option<Tag>,
-    /// What is sent here has no reply in order (subscriptions): forgotten once written.
+    /// What is sent here is not kept for its reply (subscriptions, the end of a large request):
+    /// forgotten once written.
     pub is_one_way: bool,
     /// A large reply is being passed on.
     pub is_relaying: bool,

@@ -293,6 +293,10 @@ impl Core {
                 self.cut(tag.session);
                 continue;
             }
+            if backend.is_one_way && wire.outbox.unsent() > 0 {
+                self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
+                continue;
+            }
             if backend.is_kept && tag.purpose == Purpose::Answer {
                 self.watch_bounced(&tag);
                 continue;

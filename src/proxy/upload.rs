@@ -128,9 +128,10 @@ impl Core {
         let connection = &mut self.backends[backend];
         if let Some(tag) = connection.upload.take() {
             let skip = u32::from(matches!(tag.aim, Aim::Node { is_asking: true, .. }));
-            // What is still unwritten goes with the flight, so that it is kept until the reply.
-            let len = connection.wire.outbox.len() as u32;
-            connection.wire.flights.push_back(Flight { len, skip, tag });
+            // None of the request is kept to be sent again, so what is still unwritten is forgotten
+            // once written, too.
+            connection.is_one_way = true;
+            connection.wire.flights.push_back(Flight { len: 0, skip, tag });
         }
     }
 

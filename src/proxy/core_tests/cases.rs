@@ -150,3 +150,30 @@ fn a_large_value_for_a_slow_node_does_not_pile_up() {
     assert_eq!(world.cluster.data[1]["{a}1"].len(), 9_000_000);
     world.heal();
 }
+
+#[test]
+fn a_large_value_whose_slot_moves_meanwhile_is_refused_and_nothing_of_it_is_sent_again() {
+    for cut in [false, true] {
+        let mut world = World::new(streaming());
+        let client = world.connect();
+        let frame = set_of("{a}1", 900_000);
+        world.clients[client].transit.extend_from_slice(&frame);
+        world.arrive(client, 5_000);
+        world.serve();
+        let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.upload.is_some()).unwrap();
+        world.clog(ix, 7);
+        world.arrive(client, 300_000);
+        world.arrive(client, usize::MAX);
+        if cut {
+            world.cut(ix);
+        } else {
+            world.cluster.owners.get_mut(&slot_of("a")).unwrap().target = Some(0);
+            world.cluster.finish_move(slot_of("a"));
+            world.clog(ix, usize::MAX);
+        }
+        world.settle();
+        assert!(world.last(client).starts_with("-TRYAGAIN not run"), "{}", world.last(client));
+        world.heal();
+        assert!(!world.cluster.data[0].contains_key("{a}1") && !world.cluster.data[1].contains_key("{a}1"));
+    }
+}
