@@ -153,7 +153,7 @@ impl Core {
         if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
             self.keep_watching(ix, &flight.tag);
         }
-        self.settle(&flight.tag, Outcome::Ok, reply);
+        self.settle(ix, &flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
             self.after_flight(ix);
         }
@@ -171,7 +171,7 @@ impl Core {
             Verdict::Final => {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
-                self.settle(&flight.tag, Outcome::Error, reply);
+                self.settle(ix, &flight.tag, Outcome::Error, reply);
                 self.after_flight(ix);
             }
             // The watch was for this node and is lost: the transaction must not run elsewhere.
@@ -274,7 +274,7 @@ impl Core {
     pub fn lose_flights(&mut self, backend: &mut super::core::Backend) {
         let wire = &mut backend.wire;
         let table = self.table.clone();
-        if let Some(owner) = backend.owner {
+        if let Some(owner) = backend.owner.filter(|_| backend.upload.is_some()) {
             self.upload_lost(owner);
         }
         while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
@@ -352,12 +352,12 @@ impl Core {
 
     /// The reply that counts has come.
     #[inline]
-    fn settle(&mut self, tag: &Tag, outcome: Outcome, reply: &[u8]) {
+    fn settle(&mut self, backend: usize, tag: &Tag, outcome: Outcome, reply: &[u8]) {
         self.recorder.backend_latency(Duration::from_micros(self.now_us.saturating_sub(tag.sent_at)));
         match tag.purpose {
             Purpose::Answer => self.answer_part(tag, outcome, reply),
             Purpose::Discard => {}
-            Purpose::Probe => self.probe_answered(tag, reply),
+            Purpose::Probe => self.probe_answered(backend, tag, reply),
             Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),
         }
     }

@@ -96,17 +96,16 @@ impl Core {
     }
 
     /// The node that a large request is for has answered EXISTS.
-    pub fn probe_answered(&mut self, tag: &Tag, reply: &[u8]) {
+    pub fn probe_answered(&mut self, backend: usize, tag: &Tag, reply: &[u8]) {
         let Some(session) = self.session_of(tag.session) else { return };
         let Some(Busy::Probing { scanned, progress }) = session.busy else { return };
         let ix = tag.session.ix as usize;
-        let backend = self.backends.iter().find(|(_, b)| b.owner == Some(tag.session)).map(|(ix, _)| ix);
-        let Some(backend) = backend.filter(|_| !reply.starts_with(b"-")) else {
+        if reply.starts_with(b"-") {
             let session = &mut self.sessions[ix];
             session.tail.drain(..scanned);
             session.is_stalled = true;
             return self.answer(tag.session, tag.ticket, Outcome::Error, reply);
-        };
+        }
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
         let connection = &mut self.backends[backend];

@@ -177,3 +177,18 @@ fn a_large_value_whose_slot_moves_meanwhile_is_refused_and_nothing_of_it_is_sent
         assert!(!world.cluster.data[0].contains_key("{a}1") && !world.cluster.data[1].contains_key("{a}1"));
     }
 }
+
+#[test]
+fn a_large_value_of_a_watching_client_does_not_go_over_the_watched_connection() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.send(client, "WATCH {b}1");
+    world.settle();
+    world.clients[client].transit = set_of("{a}1", 50_000);
+    world.arrive(client, 5000);
+    world.serve();
+    world.settle();
+    assert_eq!(world.cluster.data[1].get("{a}1").map(String::len), Some(50_000));
+    world.send(client, "UNWATCH");
+    world.heal();
+}
