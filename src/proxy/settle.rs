@@ -431,8 +431,11 @@ impl Core {
             match session.busy {
                 Some(Busy::Alone | Busy::Blocked | Busy::Relaying { .. }) => session.busy = None,
                 // Refused before its body was read.
-                Some(Busy::Probing { progress, .. } | Busy::Uploading { progress, .. }) => {
-                    session.busy = Some(Busy::Discarding { progress });
+                Some(Busy::Probing { scanned: skip, progress }) => {
+                    session.busy = Some(Busy::Discarding { skip, progress });
+                }
+                Some(Busy::Uploading { progress, .. }) => {
+                    session.busy = Some(Busy::Discarding { skip: 0, progress });
                 }
                 _ => {}
             }

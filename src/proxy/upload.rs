@@ -56,7 +56,12 @@ impl Core {
     pub fn read_upload(&mut self, ix: usize, buf: &[u8]) -> usize {
         let (mut progress, target) = match self.sessions[ix].busy {
             Some(Busy::Uploading { backend, ticket, progress }) => (progress, Some((backend, ticket))),
-            Some(Busy::Discarding { progress }) => (progress, None),
+            Some(Busy::Discarding { skip, progress }) if skip > 0 => {
+                let skipped = skip.min(buf.len());
+                self.sessions[ix].busy = Some(Busy::Discarding { skip: skip - skipped, progress });
+                return skipped;
+            }
+            Some(Busy::Discarding { progress, .. }) => (progress, None),
             _ => return 0,
         };
         if let Some((backend, _)) = target
@@ -80,7 +85,7 @@ impl Core {
         };
         match target {
             None => {
-                self.sessions[ix].busy = (!advance.is_done).then_some(Busy::Discarding { progress });
+                self.sessions[ix].busy = (!advance.is_done).then_some(Busy::Discarding { skip: 0, progress });
             }
             Some((backend, ticket)) => {
                 self.backends[backend].wire.outbox.push(&[&buf[..advance.consumed]]);
@@ -101,9 +106,7 @@ impl Core {
         let Some(Busy::Probing { scanned, progress }) = session.busy else { return };
         let ix = tag.session.ix as usize;
         if reply.starts_with(b"-") {
-            let session = &mut self.sessions[ix];
-            session.tail.drain(..scanned);
-            session.is_stalled = true;
+            self.sessions[ix].is_stalled = true;
             return self.answer(tag.session, tag.ticket, Outcome::Error, reply);
         }
         let session = &mut self.sessions[ix];
@@ -138,7 +141,7 @@ impl Core {
     pub fn upload_lost(&mut self, owner: SessionKey) {
         let Some(session) = self.session_of(owner) else { return };
         let Some(Busy::Uploading { ticket, progress, .. }) = session.busy else { return };
-        session.busy = Some(Busy::Discarding { progress });
+        session.busy = Some(Busy::Discarding { skip: 0, progress });
         self.recorder.refused(Reason::Unreachable);
         let line = super::settle::error_line(&ErrorReply::UploadMoved);
         self.answer(owner, ticket, Outcome::Refused, &line);

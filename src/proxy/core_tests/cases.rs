@@ -192,3 +192,35 @@ fn a_large_value_of_a_watching_client_does_not_go_over_the_watched_connection() 
     world.send(client, "UNWATCH");
     world.heal();
 }
+
+#[test]
+fn a_large_value_that_no_node_takes_is_thrown_away_and_the_client_goes_on() {
+    let mut world = World::new(Config { exclusive_connections: 0, ..streaming() });
+    let client = world.connect();
+    world.clients[client].transit = set_of("{a}1", 50_000);
+    world.arrive(client, 5000);
+    world.serve();
+    world.send(client, "PING");
+    world.settle();
+    let replies = world.replies(client);
+    assert!(replies.len() == 2 && replies[0].starts_with("-TRYAGAIN") && replies[1] == "+PONG\r\n", "{replies:?}");
+    world.heal();
+}
+
+#[test]
+fn a_large_value_that_waits_too_long_for_its_node_is_thrown_away_and_the_client_goes_on() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.fail_over(1);
+    world.cluster.is_alive = [true, false, true, false];
+    world.clients[client].transit = set_of("{a}1", 50_000);
+    world.arrive(client, 5000);
+    for _ in 0..12 {
+        world.advance(Duration::from_secs(1));
+    }
+    world.send(client, "PING");
+    world.settle();
+    let replies = world.replies(client);
+    assert!(replies.len() == 2 && replies[0].starts_with("-CLUSTERDOWN") && replies[1] == "+PONG\r\n", "{replies:?}");
+    world.heal();
+}
