@@ -409,9 +409,14 @@ impl Core {
         else {
             return;
         };
+        if !session.gates.is_empty() {
+            // All its parts are settled, whichever way they were.
+            session.gates.retain(|gate| gate.ticket != ticket);
+            self.wants_release = true;
+        }
         if !session.pipeline.is_first(ticket) {
             session.pipeline.store(ticket, outcome, reply.to_vec());
-            return;
+            return self.resume(ix);
         }
         let Some(entry) = session.pipeline.pop() else { return };
         if session.out.capacity() == 0 {
@@ -439,9 +444,6 @@ impl Core {
                 }
                 _ => {}
             }
-        }
-        if !session.gates.is_empty() {
-            self.wants_release = true;
         }
         if session.unwritten() > self.config.output_hard_limit && session.closing.is_none() {
             self.cut(key);

@@ -224,3 +224,35 @@ fn a_large_value_that_waits_too_long_for_its_node_is_thrown_away_and_the_client_
     assert!(replies.len() == 2 && replies[0].starts_with("-CLUSTERDOWN") && replies[1] == "+PONG\r\n", "{replies:?}");
     world.heal();
 }
+
+#[test]
+fn a_large_read_that_fails_when_asked_again_leaves_no_gate() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5000));
+    world.send(client, "GET {a}1");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 1);
+    world.deliver(pipe, 2000);
+    world.cluster.data[1].insert("{a}1".into(), "small".into());
+    world.settle();
+    assert_eq!(world.replies(client), ["$5\r\nsmall\r\n"]);
+    world.heal();
+}
+
+#[test]
+fn a_command_for_one_shard_does_not_wait_for_an_earlier_one_to_another() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "GETRANGE {b}1 0 0");
+    world.send(client, "SMOVE {a}1 {a}2 0:1;");
+    world.send(client, "APPEND {a}1 0:2;");
+    let fast = world.pipe_to(1);
+    for _ in 0..3 {
+        world.run(fast, 10);
+        world.deliver(fast, usize::MAX);
+    }
+    assert_eq!(world.cluster.data[1]["{a}1"], "0:1;0:2;");
+    world.settle();
+    world.heal();
+}
