@@ -460,7 +460,7 @@ impl Core {
             session.written = 0;
             session.pipeline = Default::default();
             session.tail = Vec::new();
-            session.is_stalled = true;
+            session.is_stalled = false;
             self.mark_session(key.ix as usize);
         }
     }

@@ -256,3 +256,52 @@ fn a_command_for_one_shard_does_not_wait_for_an_earlier_one_to_another() {
     world.settle();
     world.heal();
 }
+
+#[test]
+fn a_client_that_does_not_read_its_large_reply_holds_up_the_node_and_no_memory() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5_000_000));
+    world.take(client, 1000);
+    world.send(client, "GET {a}1");
+    world.settle();
+    let waiting = world.core.sessions[world.clients[client].ix.unwrap()].unwritten();
+    assert!(waiting < 1 << 20, "{waiting} bytes wait");
+    world.take(client, usize::MAX);
+    world.settle();
+    assert_eq!(world.last(client).len(), 5_000_012);
+    world.heal();
+}
+
+#[test]
+fn nothing_follows_a_reply_that_was_cut() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5_000_000));
+    world.take(client, 1000);
+    world.send(client, "GET {a}1");
+    world.settle();
+    world.advance(Duration::from_secs(100));
+    world.take(client, usize::MAX);
+    world.settle();
+    assert_eq!(world.clients[client].received.len(), 1000);
+    assert_eq!(world.clients[client].ix, None);
+    world.heal();
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_even_while_it_is_owed_replies() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5000));
+    world.take(client, 100);
+    world.send(client, "GET {a}1");
+    world.settle();
+    world.send(client, "BLPOP {a}2 0");
+    world.settle();
+    for _ in 0..100 {
+        world.advance(Duration::from_secs(1));
+    }
+    assert_eq!(world.clients[client].ix, None);
+    world.heal();
+}

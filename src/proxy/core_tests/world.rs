@@ -245,6 +245,12 @@ impl World {
         let count = session.unwritten().min(peer.room);
         peer.received.extend_from_slice(&session.out[session.written..session.written + count]);
         session.written += count;
+        if count > 0 {
+            session.stuck_at = 0;
+        }
+        if session.unwritten() > 0 && session.stuck_at == 0 {
+            session.stuck_at = self.core.now_us;
+        }
         if peer.room != usize::MAX {
             peer.room -= count;
         }
