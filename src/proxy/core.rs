@@ -37,7 +37,8 @@ pub struct Backend {
     pub is_discarding: bool,
     /// A large request passes through: its bytes are forgotten once written.
     pub upload: Option<Tag>,
-    /// What is sent here has no reply in order (subscriptions): forgotten once written.
+    /// What is sent here is not kept for its reply (subscriptions, the end of a large request):
+    /// forgotten once written.
     pub is_one_way: bool,
     /// A large reply is being passed on.
     pub is_relaying: bool,
@@ -574,7 +575,8 @@ impl Core {
         }
         let idle_timeout = self.config.idle_timeout.map(|timeout| timeout.as_micros() as u64);
         let stuck: u64 = STUCK_CLIENT.as_micros() as u64;
-        for (_, session) in &mut self.sessions {
+        let mut cut = Vec::new();
+        for (ix, session) in &mut self.sessions {
             session.pipeline.release();
             if session.tail.is_empty() && session.tail.capacity() > 0 {
                 session.tail = Vec::new();
@@ -584,12 +586,14 @@ impl Core {
                     && session.state.subscriptions == 0
                     && self.now_us - session.heard_at > timeout
             });
-            let is_stuck = session.stuck_at > 0 && self.now_us - session.stuck_at > stuck;
-            if (is_idle || is_stuck) && session.closing.is_none() {
-                session.closing = Some(if is_idle { Close::Idle } else { Close::Output });
-                session.out.truncate(session.written);
+            if is_idle && session.closing.is_none() {
+                session.closing = Some(Close::Idle);
+            }
+            if session.stuck_at > 0 && self.now_us - session.stuck_at > stuck {
+                cut.push(SessionKey { ix: ix as u32, generation: session.generation });
             }
         }
+        cut.into_iter().for_each(|key| self.cut(key));
         let closing: Vec<usize> =
             self.sessions.iter().filter(|(_, session)| session.closing.is_some()).map(|(ix, _)| ix).collect();
         closing.into_iter().for_each(|ix| self.mark_session(ix));

@@ -225,6 +225,7 @@ impl Core {
         backend.owner = None;
         backend.is_relaying = false;
         backend.is_paused = false;
+        backend.is_one_way = false;
         let key = (backend.wire.addr, backend.wire.node, backend.wire.version);
         let idle = self.idle_exclusive.entry(key).or_default();
         if backend.wire.is_up() && backend.wire.outbox.is_empty() && idle.len() < IDLE_EXCLUSIVE {

@@ -19,8 +19,9 @@ pub enum Busy {
     Probing { scanned: usize, progress: RequestProgress },
     /// A large request is passed on as it comes.
     Uploading { backend: usize, ticket: Ticket, progress: RequestProgress },
-    /// The rest of a large request that was refused is thrown away.
-    Discarding { progress: RequestProgress },
+    /// The rest of a large request that was refused is thrown away: `skip` bytes of whole arguments, then
+    /// what `progress` follows.
+    Discarding { skip: usize, progress: RequestProgress },
     /// A large reply is passed on as it comes.
     Relaying { backend: usize },
 }

@@ -153,7 +153,7 @@ impl Core {
         if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
             self.keep_watching(ix, &flight.tag);
         }
-        self.settle(&flight.tag, Outcome::Ok, reply);
+        self.settle(ix, &flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
             self.after_flight(ix);
         }
@@ -171,7 +171,7 @@ impl Core {
             Verdict::Final => {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
-                self.settle(&flight.tag, Outcome::Error, reply);
+                self.settle(ix, &flight.tag, Outcome::Error, reply);
                 self.after_flight(ix);
             }
             // The watch was for this node and is lost: the transaction must not run elsewhere.
@@ -270,7 +270,7 @@ impl Core {
     pub fn lose_flights(&mut self, backend: &mut super::core::Backend) {
         let wire = &mut backend.wire;
         let table = self.table.clone();
-        if let Some(owner) = backend.owner {
+        if let Some(owner) = backend.owner.filter(|_| backend.upload.is_some()) {
             self.upload_lost(owner);
         }
         while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
@@ -287,6 +287,10 @@ impl Core {
             };
             if tag.purpose == Purpose::Stream && backend.is_relaying {
                 self.cut(tag.session);
+                continue;
+            }
+            if backend.is_one_way && wire.outbox.unsent() > 0 {
+                self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
                 continue;
             }
             if backend.is_kept && tag.purpose == Purpose::Answer {
@@ -344,12 +348,12 @@ impl Core {
 
     /// The reply that counts has come.
     #[inline]
-    fn settle(&mut self, tag: &Tag, outcome: Outcome, reply: &[u8]) {
+    fn settle(&mut self, backend: usize, tag: &Tag, outcome: Outcome, reply: &[u8]) {
         self.recorder.backend_latency(Duration::from_micros(self.now_us.saturating_sub(tag.sent_at)));
         match tag.purpose {
             Purpose::Answer => self.answer_part(tag, outcome, reply),
             Purpose::Discard => {}
-            Purpose::Probe => self.probe_answered(tag, reply),
+            Purpose::Probe => self.probe_answered(backend, tag, reply),
             Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),
         }
     }
@@ -401,11 +405,16 @@ impl Core {
         else {
             return;
         };
+        if !session.gates.is_empty() {
+            // All its parts are settled, whichever way they were.
+            session.gates.retain(|gate| gate.ticket != ticket);
+            self.wants_release = true;
+        }
         if !session.pipeline.is_first(ticket) {
             let mut stored = self.buffers.pop().unwrap_or_default();
             stored.extend_from_slice(reply);
             session.pipeline.store(ticket, outcome, stored);
-            return;
+            return self.resume(ix);
         }
         let Some(entry) = session.pipeline.pop() else { return };
         if session.out.capacity() == 0 {
@@ -426,14 +435,14 @@ impl Core {
             match session.busy {
                 Some(Busy::Alone | Busy::Blocked | Busy::Relaying { .. }) => session.busy = None,
                 // Refused before its body was read.
-                Some(Busy::Probing { progress, .. } | Busy::Uploading { progress, .. }) => {
-                    session.busy = Some(Busy::Discarding { progress });
+                Some(Busy::Probing { scanned: skip, progress }) => {
+                    session.busy = Some(Busy::Discarding { skip, progress });
+                }
+                Some(Busy::Uploading { progress, .. }) => {
+                    session.busy = Some(Busy::Discarding { skip: 0, progress });
                 }
                 _ => {}
             }
-        }
-        if !session.gates.is_empty() {
-            self.wants_release = true;
         }
         if session.unwritten() > self.config.output_hard_limit && session.closing.is_none() {
             self.cut(key);
@@ -450,7 +459,7 @@ impl Core {
             session.written = 0;
             session.pipeline = Default::default();
             session.tail = Vec::new();
-            session.is_stalled = true;
+            session.is_stalled = false;
             self.mark_session(key.ix as usize);
         }
     }

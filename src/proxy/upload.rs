@@ -56,7 +56,12 @@ impl Core {
     pub fn read_upload(&mut self, ix: usize, buf: &[u8]) -> usize {
         let (mut progress, target) = match self.sessions[ix].busy {
             Some(Busy::Uploading { backend, ticket, progress }) => (progress, Some((backend, ticket))),
-            Some(Busy::Discarding { progress }) => (progress, None),
+            Some(Busy::Discarding { skip, progress }) if skip > 0 => {
+                let skipped = skip.min(buf.len());
+                self.sessions[ix].busy = Some(Busy::Discarding { skip: skip - skipped, progress });
+                return skipped;
+            }
+            Some(Busy::Discarding { progress, .. }) => (progress, None),
             _ => return 0,
         };
         if let Some((backend, _)) = target
@@ -80,7 +85,7 @@ impl Core {
         };
         match target {
             None => {
-                self.sessions[ix].busy = (!advance.is_done).then_some(Busy::Discarding { progress });
+                self.sessions[ix].busy = (!advance.is_done).then_some(Busy::Discarding { skip: 0, progress });
             }
             Some((backend, ticket)) => {
                 self.backends[backend].wire.outbox.push(&[&buf[..advance.consumed]]);
@@ -96,17 +101,14 @@ impl Core {
     }
 
     /// The node that a large request is for has answered EXISTS.
-    pub fn probe_answered(&mut self, tag: &Tag, reply: &[u8]) {
+    pub fn probe_answered(&mut self, backend: usize, tag: &Tag, reply: &[u8]) {
         let Some(session) = self.session_of(tag.session) else { return };
         let Some(Busy::Probing { scanned, progress }) = session.busy else { return };
         let ix = tag.session.ix as usize;
-        let backend = self.backends.iter().find(|(_, b)| b.owner == Some(tag.session)).map(|(ix, _)| ix);
-        let Some(backend) = backend.filter(|_| !reply.starts_with(b"-")) else {
-            let session = &mut self.sessions[ix];
-            session.tail.drain(..scanned);
-            self.answer(tag.session, tag.ticket, Outcome::Error, reply);
-            return self.look_again(ix);
-        };
+        if reply.starts_with(b"-") {
+            self.sessions[ix].is_stalled = true;
+            return self.answer(tag.session, tag.ticket, Outcome::Error, reply);
+        }
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
         let connection = &mut self.backends[backend];
@@ -116,13 +118,9 @@ impl Core {
         }
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
         session.tail.drain(..scanned);
+        // By way of the worker, who then also reads the socket again.
+        session.is_stalled = true;
         self.mark_backend(backend);
-        self.look_again(ix);
-    }
-
-    /// Has the session's tail and socket read on, after this turn's events.
-    fn look_again(&mut self, ix: usize) {
-        self.sessions[ix].is_stalled = true;
         self.resume(ix);
     }
 
@@ -132,9 +130,10 @@ impl Core {
         let connection = &mut self.backends[backend];
         if let Some(tag) = connection.upload.take() {
             let skip = u32::from(matches!(tag.aim, Aim::Asked { .. }));
-            // What is still unwritten goes with the flight, so that it is kept until the reply.
-            let len = connection.wire.outbox.len() as u32;
-            connection.wire.flights.push_back(Flight { len, skip, tag });
+            // None of the request is kept to be sent again, so what is still unwritten is forgotten
+            // once written, too.
+            connection.is_one_way = true;
+            connection.wire.flights.push_back(Flight { len: 0, skip, tag });
         }
     }
 
@@ -142,7 +141,7 @@ impl Core {
     pub fn upload_lost(&mut self, owner: SessionKey) {
         let Some(session) = self.session_of(owner) else { return };
         let Some(Busy::Uploading { ticket, progress, .. }) = session.busy else { return };
-        session.busy = Some(Busy::Discarding { progress });
+        session.busy = Some(Busy::Discarding { skip: 0, progress });
         self.recorder.refused(Reason::Unreachable);
         let line = super::settle::error_line(&ErrorReply::UploadMoved);
         self.answer(owner, ticket, Outcome::Refused, &line);
