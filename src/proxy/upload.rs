@@ -104,7 +104,7 @@ impl Core {
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
         let connection = &mut self.backends[backend];
-        connection.upload = Some(Tag { purpose: Purpose::Answer, ..*tag });
+        connection.upload = Some(Tag { purpose: Purpose::Uploaded, ..*tag });
         if let Aim::Node { is_asking: true, .. } = tag.aim {
             connection.wire.outbox.push(&[super::settle::ASKING]);
         }
