@@ -59,20 +59,26 @@ impl Core {
         let mut waiting: HashSet<(SessionKey, Slot)> = HashSet::new();
         let mut queue = std::mem::take(&mut self.held);
         let mut kept = std::collections::VecDeque::new();
-        while let Some(held) = queue.pop_front() {
-            let tag = held.tag;
+        while let Some(mut held) = queue.pop_front() {
+            let mut tag = held.tag;
             let place = tag.aim.slot().map(|slot| (tag.session, slot));
             let size = held.request.len();
-            if self.session_of(tag.session).is_none() {
+            let now = self.now_us;
+            let Some(session) = self.session_of(tag.session) else {
                 self.held_bytes -= size;
                 continue;
+            };
+            if tag.purpose == Purpose::Stream && !session.pipeline.is_first(tag.ticket) {
+                // Nothing delays it but the client's earlier replies.
+                tag.held_at = now;
+                held.tag.held_at = now;
             }
             if held.behind == 0 && held.is_overtaken {
                 self.held_bytes -= size;
                 self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::Overtaken);
                 continue;
             }
-            if self.now_us - tag.held_at > hold && tag.purpose != Purpose::Stream {
+            if self.now_us - tag.held_at > hold {
                 self.held_bytes -= size;
                 let held_for = Duration::from_micros(self.now_us - tag.held_at);
                 let error = ErrorReply::GaveUp { cause: held.cause, slot: tag.aim.slot(), held: held_for };

@@ -51,6 +51,7 @@ impl Core {
                 behind: 0,
                 is_overtaken: false,
             });
+            self.note_follower(&tag, false);
             self.discard_front(ix);
         } else if size > self.config.output_hard_limit {
             self.refuse_large(ix, &tag);
@@ -102,6 +103,7 @@ impl Core {
     /// The client has taken what waited for it: a node that was not read for it may be read again.
     pub fn relay_drained(&mut self, ix: usize) {
         if let Some(Busy::Relaying { backend }) = self.sessions[ix].busy
+            && self.sessions[ix].unwritten() <= RELAY_WINDOW
             && let Some(backend_state) = self.backends.get_mut(backend)
             && std::mem::take(&mut backend_state.is_paused)
         {

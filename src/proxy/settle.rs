@@ -161,6 +161,7 @@ impl Core {
         backend.bounce = None;
         if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
             self.keep_watching(ix, &flight.tag);
+            self.end_watching(ix, &flight.tag);
         }
         self.settle(&flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
@@ -180,6 +181,7 @@ impl Core {
             Verdict::Final => {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
+                self.end_watching(ix, &flight.tag);
                 self.settle(&flight.tag, Outcome::Error, reply);
                 self.after_flight(ix);
             }
@@ -316,6 +318,7 @@ impl Core {
                 }
                 let skip = replies_before_last(&request);
                 let retry_at = self.now_us;
+                self.note_follower(&tag, false);
                 self.hold(Held {
                     tag,
                     skip,
@@ -433,8 +436,11 @@ impl Core {
             match session.busy {
                 Some(Busy::Alone | Busy::Blocked | Busy::Relaying { .. }) => session.busy = None,
                 // Refused before its body was read.
-                Some(Busy::Probing { progress, .. } | Busy::Uploading { progress, .. }) => {
-                    session.busy = Some(Busy::Discarding { progress });
+                Some(Busy::Probing { scanned, progress }) => {
+                    session.busy = Some(Busy::Discarding { skip: scanned, progress });
+                }
+                Some(Busy::Uploading { progress, .. }) => {
+                    session.busy = Some(Busy::Discarding { skip: 0, progress });
                 }
                 _ => {}
             }

@@ -48,9 +48,9 @@ impl Core {
 
     /// Passes on, or throws away, what `buf` holds of a large request; returns how many bytes.
     pub fn read_upload(&mut self, ix: usize, buf: &[u8]) -> usize {
-        let (mut progress, target) = match self.sessions[ix].busy {
-            Some(Busy::Uploading { backend, ticket, progress }) => (progress, Some((backend, ticket))),
-            Some(Busy::Discarding { progress }) => (progress, None),
+        let (mut progress, target, skip) = match self.sessions[ix].busy {
+            Some(Busy::Uploading { backend, ticket, progress }) => (progress, Some((backend, ticket)), 0),
+            Some(Busy::Discarding { skip, progress }) => (progress, None, skip.min(buf.len())),
             _ => return 0,
         };
         if let Some((backend, _)) = target
@@ -59,7 +59,7 @@ impl Core {
             self.sessions[ix].is_stalled = true;
             return 0;
         }
-        let advance = match progress.advance(buf) {
+        let advance = match progress.advance(&buf[skip..]) {
             Ok(advance) => advance,
             Err(error) => {
                 if let Some((backend, _)) = target {
@@ -74,7 +74,7 @@ impl Core {
         };
         match target {
             None => {
-                self.sessions[ix].busy = (!advance.is_done).then_some(Busy::Discarding { progress });
+                self.sessions[ix].busy = (!advance.is_done).then_some(Busy::Discarding { skip: 0, progress });
             }
             Some((backend, ticket)) => {
                 self.backends[backend].wire.outbox.push(&[&buf[..advance.consumed]]);
@@ -86,7 +86,7 @@ impl Core {
                 }
             }
         }
-        advance.consumed
+        skip + advance.consumed
     }
 
     /// The node that a large request is for has answered EXISTS.
@@ -94,12 +94,12 @@ impl Core {
         let Some(session) = self.session_of(tag.session) else { return };
         let Some(Busy::Probing { scanned, progress }) = session.busy else { return };
         let ix = tag.session.ix as usize;
-        let backend = self.backends.iter().find(|(_, b)| b.owner == Some(tag.session)).map(|(ix, _)| ix);
+        // Not the one that is kept for the client's WATCH.
+        let is_its = |b: &super::core::Backend| b.owner == Some(tag.session) && !b.is_kept;
+        let backend = self.backends.iter().find(|(_, b)| is_its(b)).map(|(ix, _)| ix);
         let Some(backend) = backend.filter(|_| !reply.starts_with(b"-")) else {
-            let session = &mut self.sessions[ix];
-            session.tail.drain(..scanned);
             self.answer(tag.session, tag.ticket, Outcome::Error, reply);
-            return self.resume_session(ix);
+            return self.read_on(ix);
         };
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
@@ -111,7 +111,13 @@ impl Core {
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
         session.tail.drain(..scanned);
         self.mark_backend(backend);
-        self.resume_session(ix);
+        self.read_on(ix);
+    }
+
+    /// Looks at what has come of a large request meanwhile, and reads its client again.
+    fn read_on(&mut self, ix: usize) {
+        self.sessions[ix].is_stalled = true;
+        self.resume(ix);
     }
 
     /// All of a large request has been passed on: its reply is awaited.
@@ -130,7 +136,7 @@ impl Core {
     pub fn upload_lost(&mut self, owner: SessionKey) {
         let Some(session) = self.session_of(owner) else { return };
         let Some(Busy::Uploading { ticket, progress, .. }) = session.busy else { return };
-        session.busy = Some(Busy::Discarding { progress });
+        session.busy = Some(Busy::Discarding { skip: 0, progress });
         self.recorder.refused(Reason::Unreachable);
         let line = super::settle::error_line(&ErrorReply::UploadMoved);
         self.answer(owner, ticket, Outcome::Refused, &line);

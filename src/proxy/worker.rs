@@ -137,6 +137,9 @@ impl Worker {
                 if event.is_writable() || event.is_error() || event.is_write_closed() {
                     self.writable(token);
                 }
+                if event.is_read_closed() {
+                    self.hung_up(token);
+                }
                 if event.is_readable() || event.is_read_closed() {
                     self.readable(token);
                 }
@@ -258,6 +261,9 @@ impl Worker {
             }
             return;
         }
+        if self.is_unopened(ix) {
+            return;
+        }
         let (Some(Some(socket)), Some(backend)) = (self.nodes.get(ix), self.core.backends.get_mut(ix)) else { return };
         if matches!(backend.wire.phase, Phase::Connecting) {
             match socket.take_error() {
@@ -275,6 +281,26 @@ impl Worker {
         if self.core.backends[ix].wire.has_unsent() {
             self.core.mark_backend(ix);
         }
+    }
+
+    /// No event tells of the end again: from now on, every read goes on until it comes.
+    fn hung_up(&mut self, token: Token) {
+        let ix = token.0 >> 1;
+        if token.0 & 1 == 0 {
+            if let Some(session) = self.core.sessions.get_mut(ix) {
+                session.is_hung_up = true;
+            }
+        } else if !self.is_unopened(ix)
+            && let Some(backend) = self.core.backends.get_mut(ix)
+        {
+            backend.is_hung_up = true;
+        }
+    }
+
+    /// Whether the place was given to a new connection, whose socket is opened later this turn: events
+    /// are still those of the one before.
+    fn is_unopened(&self, ix: usize) -> bool {
+        self.core.effects.connects.contains(&ix)
     }
 
     fn readable(&mut self, token: Token) {
@@ -295,7 +321,8 @@ impl Worker {
                 Ok(0) => return self.core.client_eof(ix),
                 Ok(count) => {
                     self.core.client_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() {
+                    let is_hung_up = self.core.sessions.get(ix).is_some_and(|session| session.is_hung_up);
+                    if count < self.buffer.len() && !is_hung_up {
                         return;
                     }
                 }
@@ -310,7 +337,7 @@ impl Worker {
     fn read_node(&mut self, ix: usize) {
         for _ in 0..READS_PER_TURN {
             let Some(backend) = self.core.backends.get(ix) else { return };
-            if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) {
+            if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) || self.is_unopened(ix) {
                 return;
             }
             let Some(Some(socket)) = self.nodes.get_mut(ix) else { return };
@@ -318,7 +345,8 @@ impl Worker {
                 Ok(0) => return self.core.close_backend(ix, true),
                 Ok(count) => {
                     self.core.backend_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() {
+                    let is_hung_up = self.core.backends.get(ix).is_some_and(|backend| backend.is_hung_up);
+                    if count < self.buffer.len() && !is_hung_up {
                         return;
                     }
                 }
