@@ -12,3 +12,4 @@ mod bare_cluster;
 mod command_keys;
 mod command_table;
 mod config;
+mod large_values;

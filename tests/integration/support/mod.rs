@@ -4,7 +4,9 @@
 
 pub mod client;
 pub mod gateway;
+pub mod payload;
 pub mod real_cluster;
+pub mod slot_move;
 pub mod value;
 
 use std::time::{Duration, Instant};

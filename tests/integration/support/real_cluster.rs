@@ -25,8 +25,20 @@ impl RealCluster {
     /// With more lines for each node's configuration file.
     pub fn start_with(settings: &[(&str, &str)]) -> RealCluster {
         let cluster = RealCluster::start_nodes(6, settings);
-        form(cluster.addrs());
+        form(cluster.addrs(), 1);
         cluster
+    }
+
+    /// Three primaries (nodes 0 to 2) without replicas.
+    pub fn start_without_replicas(settings: &[(&str, &str)]) -> RealCluster {
+        let cluster = RealCluster::start_nodes(3, settings);
+        form(cluster.addrs(), 0);
+        cluster
+    }
+
+    /// Makes one cluster of nodes that have yet to meet.
+    pub fn form(&self, replicas: usize) {
+        form(self.addrs(), replicas);
     }
 
     /// Nodes in cluster mode that have yet to meet.
@@ -110,12 +122,13 @@ extern "C" fn end_shared() {
     }
 }
 
-/// Makes one cluster of the nodes, half of them replicas, and waits until all of them agree.
-fn form(addrs: &[SocketAddr]) {
+/// Makes one cluster of the nodes, with so many replicas for each primary, and waits until all of them
+/// agree.
+fn form(addrs: &[SocketAddr], replicas: usize) {
     let output = Command::new("redis-cli")
         .args(["--cluster", "create"])
         .args(addrs.iter().map(SocketAddr::to_string))
-        .args(["--cluster-replicas", "1", "--cluster-yes"])
+        .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
         .output()
         .expect("redis-cli was not found (Debian, Ubuntu: apt-get install redis-tools)");
     assert!(output.status.success(), "redis-cli: {}", String::from_utf8_lossy(&output.stdout));
@@ -126,7 +139,8 @@ fn form(addrs: &[SocketAddr]) {
             let replication = node.call_text(&["INFO", "replication"]);
             info.contains("cluster_state:ok")
                 && info.contains(&format!("cluster_known_nodes:{}\r", addrs.len()))
-                && (replication.contains("connected_slaves:1")
+                && (replicas == 0
+                    || replication.contains(&format!("connected_slaves:{replicas}"))
                     || replication.contains("master_link_status:up"))
         });
     }
