@@ -89,7 +89,9 @@ impl Core {
                 self.answer_error(&tag, Outcome::Refused, reason, &error);
                 continue;
             }
-            let is_due = self.now_us >= held.retry_at || (is_new_topology && held.cause != Cause::TryAgain);
+            // Not by the changes that redirects make themselves: nodes that disagree would be asked without end.
+            let is_told = is_new_topology && !matches!(held.cause, Cause::TryAgain | Cause::Moved | Cause::Ask);
+            let is_due = self.now_us >= held.retry_at || is_told;
             let is_first = place.is_none_or(|place| !waiting.contains(&place));
             let sent = if is_due && is_first && held.behind == 0 { self.try_forward(held) } else { Err(held) };
             match sent {
