@@ -326,6 +326,15 @@ fn a_client_that_ends_its_side_gets_all_replies_and_then_the_end() {
 }
 
 #[test]
+fn nothing_after_quit_is_looked_at() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    client.send_raw("QUIT\r\nSET large_values:quit x\r\nECHO");
+    assert_eq!(client.read_to_end(), b"+OK\r\n");
+    gateway.client().expect("EXISTS large_values:quit", ":0\r\n");
+}
+
+#[test]
 fn thousands_of_idle_clients_and_half_frames_cost_a_few_kb_each() {
     const CLIENTS: usize = 2000;
     let gateway = Gateway::start_with(shared(), &["--workers", "1"]);

@@ -13,3 +13,4 @@ mod command_keys;
 mod command_table;
 mod config;
 mod large_values;
+mod redirects;

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // not every helper has a test in every build
 
 pub mod client;
+pub mod fake_node;
 pub mod gateway;
 pub mod payload;
 pub mod real_cluster;
