@@ -19,8 +19,9 @@ use std::time::Duration;
 
 /// Exclusive connections to one node that are kept for the next who needs one.
 const IDLE_EXCLUSIVE: usize = 64;
-/// After so many waits, a request sent to a particular node looks for the slot's owner again.
-const WAITS_FOR_NODE: u8 = 3;
+/// A request that was sent to a particular node, which takes none for so long, asks the slot's owner again:
+/// a connection is there within milliseconds, or not at all.
+const NODE_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Core {
     /// Lets a request wait, or refuses it when too much waits already.
@@ -114,7 +115,7 @@ impl Core {
     pub fn try_forward(&mut self, mut held: Held) -> Result<(), Held> {
         let mut tag = held.tag;
         if let Aim::Node { addr, slot, .. } = tag.aim
-            && (tag.waits > WAITS_FOR_NODE || self.topology.node_by_addr(addr).is_none())
+            && (self.now_us > held.retry_at + NODE_PATIENCE.as_micros() as u64 || self.topology.node_by_addr(addr).is_none())
         {
             tag.aim = Aim::Owner(slot);
         }

@@ -286,7 +286,7 @@ impl Core {
         while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
             let len = len as usize;
             let was_sent = wire.outbox.was_front_sent(len);
-            let is_whole = tag.purpose != Purpose::Uploaded;
+            let is_whole = tag.purpose != Purpose::Uploaded && len > 0;
             let request = if is_whole { wire.outbox.front(len).to_vec() } else { Vec::new() };
             wire.outbox.pop_front(len);
             if tag.purpose == Purpose::Discard {

@@ -106,7 +106,9 @@ impl Core {
         let connection = &mut self.backends[backend];
         connection.upload = Some(Tag { purpose: Purpose::Uploaded, ..*tag });
         if let Aim::Node { is_asking: true, .. } = tag.aim {
+            // Its reply comes long before the upload's, and its bytes are forgotten with the upload's.
             connection.wire.outbox.push(&[super::settle::ASKING]);
+            connection.wire.flights.push_back(Flight { len: 0, skip: 0, tag: Tag { purpose: Purpose::Discard, ..*tag } });
         }
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
         session.tail.drain(..scanned);
@@ -125,10 +127,9 @@ impl Core {
         self.sessions[ix].busy = Some(Busy::Alone);
         let connection = &mut self.backends[backend];
         if let Some(tag) = connection.upload.take() {
-            let skip = u32::from(matches!(tag.aim, Aim::Node { is_asking: true, .. }));
             // What is still unwritten goes with the flight, so that it is kept until the reply.
             let len = connection.wire.outbox.len() as u32;
-            connection.wire.flights.push_back(Flight { len, skip, tag });
+            connection.wire.flights.push_back(Flight { len, skip: 0, tag });
         }
     }
 
