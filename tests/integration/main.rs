@@ -13,4 +13,5 @@ mod command_keys;
 mod command_table;
 mod config;
 mod large_values;
+mod migration;
 mod redirects;

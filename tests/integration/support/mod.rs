@@ -7,6 +7,7 @@ pub mod fake_node;
 pub mod gateway;
 pub mod payload;
 pub mod real_cluster;
+pub mod shard_load;
 pub mod slot_move;
 pub mod value;
 
