@@ -44,6 +44,8 @@ pub struct Backend {
     pub is_relaying: bool,
     /// Not read for now: its owner does not keep up.
     pub is_paused: bool,
+    /// The node has ended its side; the end comes after what it sent before.
+    pub is_hung_up: bool,
     pub is_dirty: bool,
 }
 
@@ -389,6 +391,7 @@ impl Core {
             is_one_way: false,
             is_relaying: false,
             is_paused: false,
+            is_hung_up: false,
             is_dirty: false,
         });
         if lane == Lane::Exclusive {
@@ -516,9 +519,14 @@ impl Core {
             session.written = 0;
         }
         self.relay_drained(ix);
-        self.resume(ix);
+        if self.sessions[ix].closing.is_none() {
+            self.resume(ix);
+        }
         let session = &self.sessions[ix];
-        let is_over = session.unwritten() == 0 && session.pipeline.is_empty() && !session.is_resuming;
+        // What a closing client said last is not looked at any more.
+        let is_over = session.unwritten() == 0
+            && session.pipeline.is_empty()
+            && (!session.is_resuming || session.closing.is_some());
         let drained = (self.is_draining && session.is_idle()).then_some(Close::Drain);
         session.closing.or(session.is_eof.then_some(Close::Client)).or(drained).filter(|_| is_over)
     }
@@ -571,11 +579,15 @@ impl Core {
             if backend.wire.is_idle() {
                 backend.wire.outbox.release();
                 backend.wire.tail = Vec::new();
+                // How long a node takes for a request counts from the request on.
+                if backend.wire.is_up() && !backend.is_one_way {
+                    backend.wire.heard_at = self.now;
+                }
             }
         }
         let idle_timeout = self.config.idle_timeout.map(|timeout| timeout.as_micros() as u64);
         let stuck: u64 = STUCK_CLIENT.as_micros() as u64;
-        let mut cut = Vec::new();
+        let mut stuck_clients = Vec::new();
         for (ix, session) in &mut self.sessions {
             session.pipeline.release();
             if session.tail.is_empty() && session.tail.capacity() > 0 {
@@ -586,14 +598,14 @@ impl Core {
                     && session.state.subscriptions == 0
                     && self.now_us - session.heard_at > timeout
             });
-            if is_idle && session.closing.is_none() {
+            let is_stuck = session.stuck_at > 0 && self.now_us - session.stuck_at > stuck;
+            if is_stuck && session.closing != Some(Close::Output) {
+                stuck_clients.push(SessionKey { ix: ix as u32, generation: session.generation });
+            } else if is_idle && session.closing.is_none() {
                 session.closing = Some(Close::Idle);
             }
-            if session.stuck_at > 0 && self.now_us - session.stuck_at > stuck {
-                cut.push(SessionKey { ix: ix as u32, generation: session.generation });
-            }
         }
-        cut.into_iter().for_each(|key| self.cut(key));
+        stuck_clients.into_iter().for_each(|key| self.cut(key));
         let closing: Vec<usize> =
             self.sessions.iter().filter(|(_, session)| session.closing.is_some()).map(|(ix, _)| ix).collect();
         closing.into_iter().for_each(|ix| self.mark_session(ix));

@@ -67,6 +67,9 @@ impl Epoll {
             }
             return;
         }
+        if is_unopened(core, ix) {
+            return;
+        }
         let (Some(Some(socket)), Some(backend)) = (self.nodes.get(ix), core.backends.get_mut(ix)) else {
             return;
         };
@@ -103,7 +106,8 @@ impl Epoll {
                 Ok(0) => return core.client_eof(ix),
                 Ok(count) => {
                     core.client_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() {
+                    let is_hung_up = core.sessions.get(ix).is_some_and(|session| session.is_hung_up);
+                    if count < self.buffer.len() && !is_hung_up {
                         return;
                     }
                 }
@@ -118,7 +122,7 @@ impl Epoll {
     fn read_node(&mut self, core: &mut Core, ix: usize) {
         for _ in 0..READS_PER_TURN {
             let Some(backend) = core.backends.get(ix) else { return };
-            if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) {
+            if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) || is_unopened(core, ix) {
                 return;
             }
             let Some(Some(socket)) = self.nodes.get_mut(ix) else { return };
@@ -126,7 +130,8 @@ impl Epoll {
                 Ok(0) => return core.close_backend(ix, true),
                 Ok(count) => {
                     core.backend_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() {
+                    let is_hung_up = core.backends.get(ix).is_some_and(|backend| backend.is_hung_up);
+                    if count < self.buffer.len() && !is_hung_up {
                         return;
                     }
                 }
@@ -161,6 +166,9 @@ impl Io for Epoll {
             }
             if event.is_writable() || event.is_error() || event.is_write_closed() {
                 self.writable(core, token);
+            }
+            if event.is_read_closed() {
+                hung_up(core, token);
             }
             if event.is_readable() || event.is_read_closed() {
                 self.readable(core, token, outcome);
@@ -258,6 +266,26 @@ impl Io for Epoll {
             }
         }
     }
+}
+
+/// No event tells of the end again: from now on, every read goes on until it comes.
+fn hung_up(core: &mut Core, token: Token) {
+    let ix = token.0 >> 1;
+    if token.0 & 1 == 0 {
+        if let Some(session) = core.sessions.get_mut(ix) {
+            session.is_hung_up = true;
+        }
+    } else if !is_unopened(core, ix)
+        && let Some(backend) = core.backends.get_mut(ix)
+    {
+        backend.is_hung_up = true;
+    }
+}
+
+/// Whether the place was given to a new connection, whose socket is opened later this turn: events are
+/// still those of the one before.
+fn is_unopened(core: &Core, ix: usize) -> bool {
+    core.effects.connects.contains(&ix)
 }
 
 /// `None`: the socket takes nothing now.

@@ -54,6 +54,7 @@ impl Core {
                 behind: 0,
                 is_overtaken: false,
             });
+            self.note_follower(&tag, false);
             self.discard_front(ix);
         } else if size > self.config.output_hard_limit {
             self.refuse_large(ix, &tag);
@@ -121,7 +122,11 @@ impl Backend {
     #[inline]
     pub fn is_streaming_reply(&self, reply: &[u8]) -> bool {
         self.lane == Lane::Exclusive
-            && self.wire.flights.front().is_some_and(|front| front.tag.purpose == Purpose::Stream)
+            && self
+                .wire
+                .flights
+                .front()
+                .is_some_and(|front| matches!(front.tag.purpose, Purpose::Stream | Purpose::Uploaded))
             && (self.is_relaying || reply.first() != Some(&b'-'))
     }
 }

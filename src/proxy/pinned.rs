@@ -266,6 +266,13 @@ impl Core {
         }
     }
 
+    /// A watched transaction was answered on this connection, which need not be kept any more.
+    pub fn end_watching(&mut self, backend: usize, tag: &Tag) {
+        if self.backends[backend].is_kept && &*self.table.get(tag.command).name == "exec" {
+            self.backends[backend].is_kept = false;
+        }
+    }
+
     /// Ends the session's watch, if there is one.
     pub fn unwatch(&mut self, ix: usize) {
         let Some(watch) = self.sessions[ix].watch.take() else { return };

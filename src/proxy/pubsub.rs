@@ -73,12 +73,6 @@ impl Kind {
 const SUBSCRIBER_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Subscriptions {
-    /// Whether nobody is subscribed or waits to be.
-    #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
-        self.topics.is_empty() && self.by_session.is_empty() && self.pending.is_empty()
-    }
-
     /// Whether this connection is the subscribed one.
     #[inline]
     pub fn is_subscriber(&self, backend: usize) -> bool {

@@ -152,6 +152,7 @@ impl Core {
         backend.bounce = None;
         if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
             self.keep_watching(ix, &flight.tag);
+            self.end_watching(ix, &flight.tag);
         }
         self.settle(ix, &flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
@@ -171,6 +172,7 @@ impl Core {
             Verdict::Final => {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
+                self.end_watching(ix, &flight.tag);
                 self.settle(ix, &flight.tag, Outcome::Error, reply);
                 self.after_flight(ix);
             }
@@ -227,16 +229,16 @@ impl Core {
     fn bounce(&mut self, ix: usize, cause: Cause, aim: Aim, is_at_once: bool) {
         let backend = &mut self.backends[ix];
         let Some(Flight { len, skip: _, mut tag }) = backend.wire.flights.pop_front() else { return };
-        let sent = backend.wire.outbox.front(len as usize);
-        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
-        backend.wire.outbox.pop_front(len as usize);
-        if tag.purpose == Purpose::Discard || request.is_empty() {
-            if tag.purpose == Purpose::Answer {
-                // A streamed request: its bytes are gone.
+        if matches!(tag.purpose, Purpose::Discard | Purpose::Uploaded) {
+            backend.wire.outbox.pop_front(len as usize);
+            if tag.purpose == Purpose::Uploaded {
                 self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::UploadMoved);
             }
             return self.after_flight(ix);
         }
+        let sent = backend.wire.outbox.front(len as usize);
+        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
+        backend.wire.outbox.pop_front(len as usize);
         let behind = if cause == Cause::Ask || tag.lane == Lane::Exclusive {
             0
         } else {
@@ -276,7 +278,8 @@ impl Core {
         while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
             let len = len as usize;
             let was_sent = wire.outbox.was_front_sent(len);
-            let request = if len == 0 { Vec::new() } else { wire.outbox.front(len).to_vec() };
+            let is_whole = tag.purpose != Purpose::Uploaded && len > 0;
+            let request = if is_whole { wire.outbox.front(len).to_vec() } else { Vec::new() };
             wire.outbox.pop_front(len);
             if tag.purpose == Purpose::Discard {
                 continue;
@@ -285,11 +288,11 @@ impl Core {
                 Some(rest) => rest.to_vec(),
                 None => request,
             };
-            if tag.purpose == Purpose::Stream && backend.is_relaying {
+            if matches!(tag.purpose, Purpose::Stream | Purpose::Uploaded) && backend.is_relaying {
                 self.cut(tag.session);
                 continue;
             }
-            if backend.is_one_way && wire.outbox.unsent() > 0 {
+            if tag.purpose == Purpose::Uploaded && !was_sent {
                 self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
                 continue;
             }
@@ -309,6 +312,7 @@ impl Core {
                 }
                 let skip = replies_before_last(&request);
                 let retry_at = self.now_us;
+                self.note_follower(&tag, false);
                 self.hold(Held {
                     tag,
                     skip,
@@ -351,7 +355,7 @@ impl Core {
     fn settle(&mut self, backend: usize, tag: &Tag, outcome: Outcome, reply: &[u8]) {
         self.recorder.backend_latency(Duration::from_micros(self.now_us.saturating_sub(tag.sent_at)));
         match tag.purpose {
-            Purpose::Answer => self.answer_part(tag, outcome, reply),
+            Purpose::Answer | Purpose::Uploaded => self.answer_part(tag, outcome, reply),
             Purpose::Discard => {}
             Purpose::Probe => self.probe_answered(backend, tag, reply),
             Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),
