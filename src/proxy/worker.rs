@@ -291,7 +291,7 @@ impl Worker {
     }
 
     /// `may_end`: the other side may have closed; then a read that does not fill the buffer is not the
-    /// last, as no event will tell of the end again.
+    /// last one, as no event will tell of the end again.
     fn readable(&mut self, token: Token, may_end: bool) {
         if token == WAKE {
             return;
