@@ -61,6 +61,18 @@ pub struct Effects {
     pub readable_backends: Vec<usize>,
 }
 
+impl Effects {
+    /// Whether the worker has done everything that was wished for.
+    pub fn is_empty(&self) -> bool {
+        self.dirty_backends.is_empty()
+            && self.dirty_sessions.is_empty()
+            && self.connects.is_empty()
+            && self.closed_backends.is_empty()
+            && self.resuming.is_empty()
+            && self.readable_backends.is_empty()
+    }
+}
+
 /// No shared connection yet.
 pub(super) const NO_BACKEND: u32 = u32::MAX;
 /// Buffers kept for the next busy turn.

@@ -4,7 +4,7 @@
 //! listener → worker → read (frame) → dispatch (name, keys → router: Route) → held / backend
 //!     → settle (redirect: again? fanout: merge) → pipeline → worker → client
 //! ```
-//! Everything between `worker`'s reads and writes is free of IO and happens on one [`core::Core`] a
+//! Everything between `worker`'s reads and writes is free of IO and happens on one `Core` a
 //! thread.
 
 mod client_state;
@@ -12,6 +12,7 @@ mod config;
 mod core;
 mod cursor;
 mod dispatch;
+mod epoll;
 pub mod error_reply;
 mod fanout;
 mod flight;
@@ -36,6 +37,7 @@ pub use config::Config;
 pub use stats::Stats;
 
 use self::core::Core;
+use self::epoll::Epoll;
 use self::listener::{Listener, ListenerHandle};
 use self::worker::{Order, Worker, WorkerHandle};
 use crate::command::{Table, parse_command_reply};
@@ -94,10 +96,10 @@ impl Proxy {
                 stats.clone(),
                 Recorder::new(metrics.clone()),
             );
-            let (worker, handle) = Worker::new(core).map_err(StartError::Thread)?;
+            let (handle, run) = prepare(core).map_err(StartError::Thread)?;
             workers.push(handle);
             threads.push(spawn(format!("worker-{number}"), move || {
-                if let Err(error) = worker.run() {
+                if let Err(error) = run() {
                     tracing::error!(%error, "a worker has ended");
                 }
             })?);
@@ -169,6 +171,15 @@ impl Proxy {
             self.workers.iter().for_each(|worker| worker.tell(Order::Learn(table.clone())));
         }
     }
+}
+
+type Run = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+
+/// A worker around `core`: its handle, and what its thread does.
+fn prepare(core: Core) -> std::io::Result<(WorkerHandle, Run)> {
+    let (io, waker) = Epoll::new()?;
+    let (handle, orders) = worker::handle(move || drop(waker.wake()));
+    Ok((handle, Box::new(move || Worker::new(core, io, orders).run())))
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {

@@ -105,7 +105,7 @@ impl Core {
             let session = &mut self.sessions[ix];
             session.tail.drain(..scanned);
             self.answer(tag.session, tag.ticket, Outcome::Error, reply);
-            return self.resume_session(ix);
+            return self.look_again(ix);
         };
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
@@ -117,7 +117,13 @@ impl Core {
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
         session.tail.drain(..scanned);
         self.mark_backend(backend);
-        self.resume_session(ix);
+        self.look_again(ix);
+    }
+
+    /// Has the session's tail and socket read on, after this turn's events.
+    fn look_again(&mut self, ix: usize) {
+        self.sessions[ix].is_stalled = true;
+        self.resume(ix);
     }
 
     /// All of a large request has been passed on: its reply is awaited.
