@@ -88,12 +88,18 @@ impl Epoll {
         }
     }
 
-    fn readable(&mut self, core: &mut Core, token: Token, outcome: &mut Outcome) {
+    /// `may_end`: the other side may have closed; then a read that does not fill the buffer is not the
+    /// last one, as no event will tell of the end again.
+    fn readable(&mut self, core: &mut Core, token: Token, may_end: bool, outcome: &mut Outcome) {
         let ix = token.0 >> 1;
-        if token.0 & 1 == 0 { self.read_client(core, ix, outcome) } else { self.read_node(core, ix) }
+        if token.0 & 1 == 0 {
+            self.read_client(core, ix, may_end, outcome)
+        } else {
+            self.read_node(core, ix, may_end)
+        }
     }
 
-    fn read_client(&mut self, core: &mut Core, ix: usize, outcome: &mut Outcome) {
+    fn read_client(&mut self, core: &mut Core, ix: usize, may_end: bool, outcome: &mut Outcome) {
         for _ in 0..READS_PER_TURN {
             if !core.wants_bytes(ix) {
                 return;
@@ -103,7 +109,7 @@ impl Epoll {
                 Ok(0) => return core.client_eof(ix),
                 Ok(count) => {
                     core.client_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() {
+                    if count < self.buffer.len() && !may_end {
                         return;
                     }
                 }
@@ -115,7 +121,7 @@ impl Epoll {
         self.again.push(client_token(ix));
     }
 
-    fn read_node(&mut self, core: &mut Core, ix: usize) {
+    fn read_node(&mut self, core: &mut Core, ix: usize, may_end: bool) {
         for _ in 0..READS_PER_TURN {
             let Some(backend) = core.backends.get(ix) else { return };
             if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) {
@@ -126,7 +132,7 @@ impl Epoll {
                 Ok(0) => return core.close_backend(ix, true),
                 Ok(count) => {
                     core.backend_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() {
+                    if count < self.buffer.len() && !may_end {
                         return;
                     }
                 }
@@ -151,7 +157,8 @@ impl Io for Epoll {
         }
         core.set_now(Instant::now());
         for token in std::mem::take(&mut self.again) {
-            self.readable(core, token, outcome);
+            // The event that told of the socket's end may have come while it was not read.
+            self.readable(core, token, true, outcome);
         }
         for event in &events {
             let token = event.token();
@@ -163,7 +170,7 @@ impl Io for Epoll {
                 self.writable(core, token);
             }
             if event.is_readable() || event.is_read_closed() {
-                self.readable(core, token, outcome);
+                self.readable(core, token, event.is_read_closed(), outcome);
             }
             if event.is_read_closed() && token.0 & 1 == 0 && core.client_hangup(token.0 >> 1) {
                 outcome.lost_clients.push((token.0 >> 1, Close::Client));
