@@ -287,7 +287,7 @@ impl Core {
     #[inline]
     pub fn resume(&mut self, ix: usize) {
         let session = &mut self.sessions[ix];
-        if session.is_stalled && !session.is_resuming {
+        if session.is_stalled && !session.is_resuming && session.closing.is_none() {
             session.is_resuming = true;
             self.effects.resuming.push_back(ix);
         }

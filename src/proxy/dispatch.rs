@@ -68,7 +68,7 @@ impl Core {
             return Handled::Done;
         }
         if state.is_subscribed_mode() && !local.is_some_and(super::pubsub::is_allowed_subscribed) {
-            let name = spec.name.replace('|', " ");
+            let name = spec.name.to_string();
             self.refuse(ix, traits.family, Reason::Unsupported, &ErrorReply::SubscribedMode { name });
             return Handled::Done;
         }

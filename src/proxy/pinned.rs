@@ -13,7 +13,7 @@ use super::pipeline::Place;
 use super::router::{Handling, Local, Route, TimeoutAt};
 use super::session::{Busy, Gate, Watch};
 use crate::command::{CommandIx, Flags, Spec};
-use crate::resp::{ReplyWriter, Request, Version, write_request};
+use crate::resp::{ReplyWriter, Request, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
 use crate::topology::Slot;
 
@@ -338,15 +338,10 @@ impl Core {
         Some(out)
     }
 
-    /// What a blocking command answers when its time is over: no array, or for BLMOVE and BRPOPLPUSH no
-    /// value.
+    /// What any blocking command answers when its time is over (`replyToBlockedClientOnTimeout`).
     pub fn time_is_over(&self, tag: &Tag) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut reply = ReplyWriter { out: &mut out, version: tag.version };
-        match &*self.table.get(tag.command).name {
-            "blmove" | "brpoplpush" if tag.version == Version::Resp2 => reply.null(),
-            _ => reply.null_array(),
-        }
+        ReplyWriter { out: &mut out, version: tag.version }.null_array();
         out
     }
 
