@@ -378,7 +378,7 @@ impl Core {
         let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return };
         if let Place::Merging(merge) = &mut entry.place {
             let limit = self.config.output_hard_limit;
-            let is_last = merge.add(tag.part as usize, reply);
+            let is_last = merge.add(tag.part as usize, reply, limit);
             if is_last && let Place::Merging(merge) = std::mem::replace(&mut entry.place, Place::Waiting) {
                 self.finish_merge(tag.session, tag.ticket, *merge, limit);
             } else if session.is_stalled {
@@ -391,7 +391,7 @@ impl Core {
 
     fn finish_merge(&mut self, key: SessionKey, ticket: Ticket, merge: Merge, limit: usize) {
         let outcome = if merge.has_failed() { Outcome::Error } else { Outcome::Ok };
-        if merge.len() > limit {
+        if merge.is_too_large() {
             let error = ErrorReply::ReplyTooLarge { limit };
             return self.answer(key, ticket, Outcome::Refused, &error_line(&error));
         }
@@ -416,6 +416,9 @@ impl Core {
         }
         if !session.pipeline.is_first(ticket) {
             session.pipeline.store(ticket, outcome, reply.to_vec());
+            if session.pipeline.stored() > self.config.output_hard_limit {
+                return self.cut(key);
+            }
             return self.resume(ix);
         }
         let Some(entry) = session.pipeline.pop() else { return };

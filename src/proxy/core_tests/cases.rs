@@ -305,3 +305,36 @@ fn a_client_that_takes_nothing_is_cut_even_while_it_is_owed_replies() {
     assert_eq!(world.clients[client].ix, None);
     world.heal();
 }
+
+#[test]
+fn replies_that_wait_for_an_earlier_one_are_bounded() {
+    let mut world = World::new(Config { output_hard_limit: 10_000, ..Config::default() });
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(900));
+    world.send(client, "GET {b}1");
+    for _ in 0..100 {
+        world.send(client, "GET {a}1");
+    }
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 200);
+    world.deliver(pipe, usize::MAX);
+    assert_eq!(world.clients[client].ix, None);
+    world.heal();
+}
+
+#[test]
+fn the_parts_of_a_reply_are_bounded_before_the_last_is_in() {
+    let mut world = World::new(Config { output_hard_limit: 10_000, ..Config::default() });
+    let client = world.connect();
+    for n in 0..4 {
+        world.cluster.data[1].insert(format!("{{a}}{n}"), "v".repeat(1500));
+        world.cluster.data[1].insert(format!("{{d}}{n}"), "v".repeat(1500));
+    }
+    world.send(client, "MGET {a}0 {a}1 {a}2 {a}3 {d}0 {d}1 {d}2 {d}3 {b}1");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 10);
+    world.deliver(pipe, usize::MAX);
+    world.settle();
+    assert!(world.last(client).starts_with("-ERR the reply is larger than"), "{}", world.last(client));
+    world.heal();
+}
