@@ -3,6 +3,7 @@
 use super::cluster::slot_of;
 use super::world::World;
 use crate::proxy::config::Config;
+use crate::proxy::session::Busy;
 use std::time::Duration;
 
 /// Streams what is larger than a thousand bytes.
@@ -336,5 +337,46 @@ fn the_parts_of_a_reply_are_bounded_before_the_last_is_in() {
     world.deliver(pipe, usize::MAX);
     world.settle();
     assert!(world.last(client).starts_with("-ERR the reply is larger than"), "{}", world.last(client));
+    world.heal();
+}
+
+#[test]
+fn a_channel_is_forgotten_when_its_subscriber_leaves_before_the_node_confirms() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "SUBSCRIBE news");
+    world.leave(client);
+    world.settle();
+    assert!(world.core.subscriptions.is_empty());
+    let other = world.connect();
+    world.send(other, "SUBSCRIBE news");
+    world.settle();
+    assert_eq!(world.last(other), "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    world.leave(other);
+    assert!(world.core.subscriptions.is_empty());
+}
+
+#[test]
+fn messages_that_come_within_a_large_reply_wait_for_its_end() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.send(client, "HELLO 3");
+    world.send(client, "SUBSCRIBE news");
+    world.settle();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(50_000));
+    world.send(client, "GET {a}1");
+    for _ in 0..5 {
+        for ix in world.wires_to(1) {
+            world.run(ix, 10);
+            world.deliver(ix, 2000);
+        }
+    }
+    let session = &world.core.sessions[world.clients[client].ix.unwrap()];
+    assert!(matches!(session.busy, Some(Busy::Relaying { .. })));
+    let subscriber = world.core.subscriptions.backend().unwrap();
+    world.core.backend_bytes(subscriber, b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+    world.settle();
+    assert_eq!(world.last(client), ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+    world.leave(client);
     world.heal();
 }
