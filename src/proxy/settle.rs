@@ -152,6 +152,7 @@ impl Core {
         backend.bounce = None;
         if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
             self.keep_watching(ix, &flight.tag);
+            self.end_watched(ix, &flight.tag);
         }
         self.settle(ix, &flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
@@ -171,6 +172,9 @@ impl Core {
             Verdict::Final => {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
+                if is_watched {
+                    self.end_watched(ix, &flight.tag);
+                }
                 self.settle(ix, &flight.tag, Outcome::Error, reply);
                 self.after_flight(ix);
             }
@@ -297,7 +301,8 @@ impl Core {
                 self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
                 continue;
             }
-            if backend.is_kept && tag.purpose == Purpose::Answer {
+            // A transaction that may have run must not be reported as one that a watch prevented.
+            if backend.is_kept && tag.purpose == Purpose::Answer && !(was_sent && self.is_exec(&tag)) {
                 self.watch_bounced(&tag);
                 continue;
             }

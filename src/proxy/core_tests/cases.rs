@@ -380,3 +380,36 @@ fn messages_that_come_within_a_large_reply_wait_for_its_end() {
     world.leave(client);
     world.heal();
 }
+
+#[test]
+fn a_transaction_gives_its_watched_connection_back() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    for n in 0..5 {
+        for line in ["WATCH {a}1", "MULTI", "APPEND {a}1 x", "EXEC"] {
+            world.send(client, line);
+            world.settle();
+        }
+        assert!(world.last(client).starts_with("*1\r\n"), "{n}: {}", world.last(client));
+    }
+    assert_eq!(world.core.exclusive_count, 1);
+    world.heal();
+}
+
+#[test]
+fn a_watched_transaction_that_may_have_run_is_not_reported_as_not_run() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "WATCH {a}1");
+    world.settle();
+    for line in ["MULTI", "APPEND {a}1 x", "EXEC"] {
+        world.send(client, line);
+    }
+    let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.is_kept).unwrap();
+    world.run(ix, 10);
+    world.cut(ix);
+    world.settle();
+    assert_eq!(world.cluster.data[1]["{a}1"], "x");
+    assert!(world.last(client).starts_with("-IOERR outcome unknown"), "{}", world.last(client));
+    world.heal();
+}
