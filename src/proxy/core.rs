@@ -85,6 +85,8 @@ pub struct Core {
     pub scan_order: ScanOrder,
     /// The shared connection to each shard's primary, by protocol version and shard.
     pipes: [Vec<u32>; 2],
+    /// Whether any client has asked for RESP3.
+    has_resp3: bool,
     by_node: FxHashMap<(SocketAddr, NodeId, Version), usize>,
     backoffs: FxHashMap<(SocketAddr, NodeId), Reconnect>,
     pub sessions: Slab<Session>,
@@ -139,6 +141,7 @@ impl Core {
             topology: Arc::new(Snapshot::empty()),
             scan_order: ScanOrder::default(),
             pipes: [Vec::new(), Vec::new()],
+            has_resp3: false,
             by_node: FxHashMap::default(),
             backoffs: FxHashMap::default(),
             sessions: Slab::new(),
@@ -298,8 +301,7 @@ impl Core {
     pub fn connect_shared(&mut self) {
         let topology = self.topology.clone();
         for version in [Version::Resp2, Version::Resp3] {
-            let is_wanted = version == Version::Resp2 || !self.pipes[1].is_empty();
-            if !is_wanted {
+            if version == Version::Resp3 && !self.has_resp3 {
                 continue;
             }
             let pipes = topology.shards().iter().map(|shard| {
@@ -394,8 +396,7 @@ impl Core {
 
     /// A client speaks RESP3: connections that do are needed from now on.
     pub fn want_version(&mut self, version: Version) {
-        if self.pipes[version as usize].len() != self.topology.shards().len() {
-            self.pipes[version as usize] = vec![NO_BACKEND; self.topology.shards().len().max(1)];
+        if version == Version::Resp3 && !std::mem::replace(&mut self.has_resp3, true) {
             self.connect_shared();
         }
     }
@@ -524,7 +525,11 @@ impl Core {
                 match backend.owner {
                     Some(_) if wire.is_up() => false,
                     _ if !wire.is_up() => waited > CONNECT_TIMEOUT,
-                    _ => !wire.flights.is_empty() && waited > timeout,
+                    // What was asked only now has not waited since the last reply to something else.
+                    _ => wire.flights.front().is_some_and(|front| {
+                        waited > timeout
+                            && Duration::from_micros(self.now_us.saturating_sub(front.tag.sent_at)) > timeout
+                    }),
                 }
             })
             .map(|(ix, _)| ix)

@@ -413,3 +413,30 @@ fn a_watched_transaction_that_may_have_run_is_not_reported_as_not_run() {
     assert!(world.last(client).starts_with("-IOERR outcome unknown"), "{}", world.last(client));
     world.heal();
 }
+
+#[test]
+fn a_client_that_asks_for_resp3_before_the_topology_is_known_is_served_once_it_is() {
+    let mut world = World::unborn(Config::default());
+    let client = world.connect();
+    world.send(client, "HELLO 3");
+    world.send(client, "SET {a}1 v");
+    world.publish();
+    world.core.load_topology();
+    world.settle();
+    world.advance(Duration::from_millis(10));
+    world.settle();
+    assert_eq!(world.last(client), "+v\r\n");
+    world.heal();
+}
+
+#[test]
+fn a_node_that_was_idle_for_long_is_not_taken_for_hung() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.advance(Duration::from_secs(100));
+    world.send(client, "APPEND {a}1 0:0;");
+    world.advance(Duration::from_secs(1));
+    world.settle();
+    assert_eq!(world.last(client), "+0:0;\r\n");
+    world.heal();
+}
