@@ -97,6 +97,8 @@ pub struct Core {
     pub held_bytes: usize,
     /// Held requests are to be looked at before the turn ends.
     pub wants_release: bool,
+    /// The topology has changed and is to be taken over once the bytes at hand are read.
+    pub wants_topology: bool,
     pub effects: Effects,
     pub recorder: Recorder,
     pub scanner: RequestScanner,
@@ -151,6 +153,7 @@ impl Core {
             held: VecDeque::new(),
             held_bytes: 0,
             wants_release: false,
+            wants_topology: false,
             effects: Effects::default(),
             recorder,
             scanner: RequestScanner::default(),

@@ -25,7 +25,13 @@ impl Core {
         let Some(backend) = self.backends.get_mut(ix) else { return };
         backend.wire.heard_at = self.now;
         let mut bytes = bytes;
+        let mut joined;
         if !backend.wire.is_up() {
+            if !backend.wire.tail.is_empty() {
+                joined = std::mem::take(&mut backend.wire.tail);
+                joined.extend_from_slice(bytes);
+                bytes = &joined;
+            }
             match backend.wire.advance_greeting(bytes) {
                 Ok(consumed) => bytes = &bytes[consumed..],
                 Err(error) => {
@@ -34,9 +40,11 @@ impl Core {
                     return self.close_backend(ix, true);
                 }
             }
-            if backend.wire.is_up() {
-                self.backend_is_up(ix);
+            if !backend.wire.is_up() {
+                backend.wire.tail = bytes.to_vec();
+                return;
             }
+            self.backend_is_up(ix);
             if bytes.is_empty() {
                 return;
             }
@@ -50,6 +58,9 @@ impl Core {
         } else {
             wire.tail.extend_from_slice(bytes);
             self.read_reply_tail(ix);
+        }
+        if std::mem::take(&mut self.wants_topology) {
+            self.load_topology();
         }
     }
 
@@ -188,15 +199,17 @@ impl Core {
             Verdict::Moved(target) => {
                 self.recorder.redirect(RedirectKind::Moved);
                 let addr = self.backends[ix].wire.addr;
-                let known = target.resolve(addr, &self.topology);
-                if let Some(node) = known.and_then(|addr| self.topology.node_by_addr(addr)) {
-                    let seen = self.topology.clone();
+                let seen = self.shared.load();
+                let known = target.resolve(addr, &seen);
+                if let Some(node) = known.and_then(|addr| seen.node_by_addr(addr)) {
                     self.shared.patch(&seen, target.slot, node);
                 } else {
                     self.shared.hint_stale();
                 }
                 self.bounce(ix, Cause::Moved, Aim::Owner(target.slot), known.is_some());
-                self.load_topology();
+                // Not now: this connection may be given up by it and its place be taken, while more of
+                // its replies are to be read.
+                self.wants_topology = true;
             }
             Verdict::Ask(target) => {
                 self.recorder.redirect(RedirectKind::Ask);

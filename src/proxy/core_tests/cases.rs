@@ -440,3 +440,47 @@ fn a_node_that_was_idle_for_long_is_not_taken_for_hung() {
     assert_eq!(world.last(client), "+0:0;\r\n");
     world.heal();
 }
+
+#[test]
+fn the_first_words_of_a_node_may_come_byte_by_byte() {
+    let mut world = World::unborn(Config::default());
+    world.publish();
+    world.core.load_topology();
+    world.work();
+    for _ in 0..100 {
+        for ix in world.wires.keys().copied().collect::<Vec<_>>() {
+            world.run(ix, 1);
+            world.deliver(ix, 1);
+        }
+    }
+    assert!(world.core.backends.iter().count() == 2 && world.core.backends.iter().all(|(_, backend)| backend.wire.is_up()));
+}
+
+#[test]
+fn the_bytes_of_a_connection_that_was_given_up_are_not_taken_for_those_of_its_successor() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "APPEND {a}1 0:0;");
+    world.send(client, "APPEND {a}1 0:1;");
+    world.cluster.owners.get_mut(&slot_of("a")).unwrap().target = Some(0);
+    world.cluster.finish_move(slot_of("a"));
+    let old = world.pipe_to(1);
+    world.run(old, 10);
+    // Node 1 has gone, and its place on the worker is taken by a connection to its successor.
+    world.cluster.primaries[1] = 3;
+    world.cluster.is_alive[1] = false;
+    world.publish();
+    let first = world.wires[&old].link.output.len() / 2;
+    world.deliver(old, first + 10);
+    assert_eq!(world.wires_to(3).len(), 1);
+    world.settle();
+    let [new] = world.wires_to(3)[..] else { panic!("the successor was given up") };
+    assert!(world.core.backends[new].wire.is_up());
+    for _ in 0..10 {
+        world.advance(Duration::from_millis(50));
+        world.settle();
+    }
+    assert_eq!(world.replies(client).len(), 2);
+    assert!(world.core.backends.iter().all(|(_, backend)| backend.wire.is_up() && backend.wire.tail.is_empty()));
+    world.heal();
+}
