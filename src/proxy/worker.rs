@@ -141,8 +141,12 @@ impl Worker {
                 if event.is_readable() || event.is_read_closed() {
                     self.readable(token);
                 }
-                if event.is_read_closed() && token.0 & 1 == 0 && self.core.client_hangup(token.0 >> 1) {
-                    self.close_client(token.0 >> 1, Close::Client);
+                if event.is_read_closed() {
+                    // The end comes after what is left to read, and no event will tell of it again.
+                    self.again.push(token);
+                    if token.0 & 1 == 0 && self.core.client_hangup(token.0 >> 1) {
+                        self.close_client(token.0 >> 1, Close::Client);
+                    }
                 }
             }
             if now >= next_tick {
@@ -261,6 +265,10 @@ impl Worker {
             return;
         };
         if matches!(backend.wire.phase, Phase::Connecting) {
+            if self.core.effects.connects.contains(&ix) {
+                // This is still the socket of the connection that had the place before.
+                return;
+            }
             match socket.take_error() {
                 Ok(None) if socket.peer_addr().is_ok() => {
                     enable_keepalive(socket);
