@@ -99,6 +99,8 @@ pub struct Core {
     pub scan_order: ScanOrder,
     /// The shared connection to each shard's primary, by protocol version and shard.
     pipes: [Vec<u32>; 2],
+    /// Whether any client has asked for RESP3.
+    has_resp3: bool,
     by_node: FxHashMap<(SocketAddr, NodeId, Version), usize>,
     backoffs: FxHashMap<(SocketAddr, NodeId), Reconnect>,
     pub sessions: Slab<Session>,
@@ -109,6 +111,8 @@ pub struct Core {
     pub held_bytes: usize,
     /// Held requests are to be looked at before the turn ends.
     pub wants_release: bool,
+    /// The topology has changed and is to be taken over once the bytes at hand are read.
+    pub wants_topology: bool,
     pub effects: Effects,
     pub recorder: Recorder,
     pub scanner: RequestScanner,
@@ -164,6 +168,7 @@ impl Core {
             topology: Arc::new(Snapshot::empty()),
             scan_order: ScanOrder::default(),
             pipes: [Vec::new(), Vec::new()],
+            has_resp3: false,
             by_node: FxHashMap::default(),
             backoffs: FxHashMap::default(),
             sessions: Slab::new(),
@@ -173,6 +178,7 @@ impl Core {
             held: VecDeque::new(),
             held_bytes: 0,
             wants_release: false,
+            wants_topology: false,
             effects: Effects::default(),
             recorder,
             scanner: RequestScanner::default(),
@@ -335,8 +341,7 @@ impl Core {
     pub fn connect_shared(&mut self) {
         let topology = self.topology.clone();
         for version in [Version::Resp2, Version::Resp3] {
-            let is_wanted = version == Version::Resp2 || !self.pipes[1].is_empty();
-            if !is_wanted {
+            if version == Version::Resp3 && !self.has_resp3 {
                 continue;
             }
             let pipes = topology.shards().iter().map(|shard| {
@@ -432,8 +437,7 @@ impl Core {
 
     /// A client speaks RESP3: connections that do are needed from now on.
     pub fn want_version(&mut self, version: Version) {
-        if self.pipes[version as usize].len() != self.topology.shards().len() {
-            self.pipes[version as usize] = vec![NO_BACKEND; self.topology.shards().len().max(1)];
+        if version == Version::Resp3 && !std::mem::replace(&mut self.has_resp3, true) {
             self.connect_shared();
         }
     }
@@ -567,7 +571,11 @@ impl Core {
                 match backend.owner {
                     Some(_) if wire.is_up() => false,
                     _ if !wire.is_up() => waited > CONNECT_TIMEOUT,
-                    _ => !wire.flights.is_empty() && waited > timeout,
+                    // What was asked only now has not waited since the last reply to something else.
+                    _ => wire.flights.front().is_some_and(|front| {
+                        waited > timeout
+                            && Duration::from_micros(self.now_us.saturating_sub(front.tag.sent_at)) > timeout
+                    }),
                 }
             })
             .map(|(ix, _)| ix)

@@ -25,7 +25,13 @@ impl Core {
         let Some(backend) = self.backends.get_mut(ix) else { return };
         backend.wire.heard_at = self.now;
         let mut bytes = bytes;
+        let mut joined;
         if !backend.wire.is_up() {
+            if !backend.wire.tail.is_empty() {
+                joined = std::mem::take(&mut backend.wire.tail);
+                joined.extend_from_slice(bytes);
+                bytes = &joined;
+            }
             match backend.wire.advance_greeting(bytes) {
                 Ok(consumed) => bytes = &bytes[consumed..],
                 Err(error) => {
@@ -34,9 +40,11 @@ impl Core {
                     return self.close_backend(ix, true);
                 }
             }
-            if backend.wire.is_up() {
-                self.backend_is_up(ix);
+            if !backend.wire.is_up() {
+                backend.wire.tail = bytes.to_vec();
+                return;
             }
+            self.backend_is_up(ix);
             if bytes.is_empty() {
                 return;
             }
@@ -50,6 +58,9 @@ impl Core {
         } else {
             wire.tail.extend_from_slice(bytes);
             self.read_reply_tail(ix);
+        }
+        if std::mem::take(&mut self.wants_topology) {
+            self.load_topology();
         }
     }
 
@@ -152,7 +163,7 @@ impl Core {
         backend.bounce = None;
         if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
             self.keep_watching(ix, &flight.tag);
-            self.end_watching(ix, &flight.tag);
+            self.end_watched(ix, &flight.tag);
         }
         self.settle(ix, &flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
@@ -172,7 +183,9 @@ impl Core {
             Verdict::Final => {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
-                self.end_watching(ix, &flight.tag);
+                if is_watched {
+                    self.end_watched(ix, &flight.tag);
+                }
                 self.settle(ix, &flight.tag, Outcome::Error, reply);
                 self.after_flight(ix);
             }
@@ -186,15 +199,17 @@ impl Core {
             Verdict::Moved(target) => {
                 self.recorder.redirect(RedirectKind::Moved);
                 let addr = self.backends[ix].wire.addr;
-                let known = target.resolve(addr, &self.topology);
-                if let Some(node) = known.and_then(|addr| self.topology.node_by_addr(addr)) {
-                    let seen = self.topology.clone();
+                let seen = self.shared.load();
+                let known = target.resolve(addr, &seen);
+                if let Some(node) = known.and_then(|addr| seen.node_by_addr(addr)) {
                     self.shared.patch(&seen, target.slot, node);
                 } else {
                     self.shared.hint_stale();
                 }
                 self.bounce(ix, Cause::Moved, Aim::Owner(target.slot), known.is_some());
-                self.load_topology();
+                // Not now: this connection may be given up by it and its place be taken, while more of
+                // its replies are to be read.
+                self.wants_topology = true;
             }
             Verdict::Ask(target) => {
                 self.recorder.redirect(RedirectKind::Ask);
@@ -296,7 +311,8 @@ impl Core {
                 self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
                 continue;
             }
-            if backend.is_kept && tag.purpose == Purpose::Answer {
+            // A transaction that may have run must not be reported as one that a watch prevented.
+            if backend.is_kept && tag.purpose == Purpose::Answer && !(was_sent && self.is_exec(&tag)) {
                 self.watch_bounced(&tag);
                 continue;
             }
@@ -378,7 +394,7 @@ impl Core {
         let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return };
         if let Place::Merging(merge) = &mut entry.place {
             let limit = self.config.output_hard_limit;
-            let is_last = merge.add(tag.part as usize, reply);
+            let is_last = merge.add(tag.part as usize, reply, limit);
             if is_last && let Place::Merging(merge) = std::mem::replace(&mut entry.place, Place::Waiting) {
                 self.finish_merge(tag.session, tag.ticket, *merge, limit);
             } else if session.is_stalled {
@@ -391,7 +407,7 @@ impl Core {
 
     fn finish_merge(&mut self, key: SessionKey, ticket: Ticket, merge: Merge, limit: usize) {
         let outcome = if merge.has_failed() { Outcome::Error } else { Outcome::Ok };
-        if merge.len() > limit {
+        if merge.is_too_large() {
             let error = ErrorReply::ReplyTooLarge { limit };
             return self.answer(key, ticket, Outcome::Refused, &error_line(&error));
         }
@@ -418,6 +434,9 @@ impl Core {
             let mut stored = self.buffers.pop().unwrap_or_default();
             stored.extend_from_slice(reply);
             session.pipeline.store(ticket, outcome, stored);
+            if session.pipeline.stored() > self.config.output_hard_limit {
+                return self.cut(key);
+            }
             return self.resume(ix);
         }
         let Some(entry) = session.pipeline.pop() else { return };

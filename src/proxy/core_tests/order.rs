@@ -1,1 +1,1 @@
-//! p
+//! To be filled: random interleavings.
