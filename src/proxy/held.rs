@@ -48,8 +48,24 @@ impl Core {
                 session.gates.push(gate);
             }
         }
+        let has_others = held
+            .tag
+            .aim
+            .slot()
+            .is_some_and(|slot| session.gates.iter().filter(|g| g.slot == slot).count() > 1);
         self.held_bytes += held.request.len();
-        self.held.push_back(held);
+        let place = |tag: &Tag| (tag.ticket, tag.part);
+        let is_later = |other: &Held| {
+            other.tag.session == key
+                && other.tag.aim.slot() == held.tag.aim.slot()
+                && place(&other.tag) > place(&held.tag)
+        };
+        // One that came later may have been held first: it must not leave first.
+        let before = if has_others { self.held.iter().position(is_later) } else { None };
+        match before {
+            Some(before) => self.held.insert(before, held),
+            None => self.held.push_back(held),
+        }
         self.wants_release = true;
     }
 
