@@ -129,6 +129,8 @@ pub struct Core {
     pub released_version: u64,
     next_generation: u32,
     pub is_draining: bool,
+    /// There has been a connection to every shard.
+    has_connected: bool,
     pub subscriptions: super::pubsub::Subscriptions,
 }
 
@@ -192,6 +194,7 @@ impl Core {
             released_version: 0,
             next_generation: 0,
             is_draining: false,
+            has_connected: false,
             subscriptions: super::pubsub::Subscriptions::default(),
         }
     }
@@ -449,6 +452,11 @@ impl Core {
         self.backoffs.remove(&(wire.addr, wire.node));
         self.wants_release = true;
         self.mark_backend(ix);
+        let pipes = &self.pipes[Version::Resp2 as usize];
+        if !self.has_connected && pipes.iter().all(|pipe| self.pipe(*pipe).is_some()) {
+            self.has_connected = true;
+            self.stats.worker_is_connected();
+        }
     }
 
     /// Forgets a connection. What was under way on it is held again, or answered, one by one in the
