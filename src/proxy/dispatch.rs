@@ -1,6 +1,6 @@
 //! Carries a route out: tickets are taken and requests put on their way to nodes.
 
-use super::core::Core;
+use super::core::{Core, NO_BACKEND};
 use super::cursor::Cursor;
 use super::error_reply::ErrorReply;
 use super::fanout::{Merge, Policy, group_by_slot};
@@ -9,7 +9,7 @@ use super::info;
 use super::pipeline::{Entry, Place, Ticket};
 use super::redirect::Cause;
 use super::router::{self, All, Handling, Route, Split};
-use super::session::{Busy, Gate};
+use super::session::Busy;
 use crate::command::{CommandIx, KeyShape, Lookup};
 use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
@@ -112,7 +112,7 @@ impl Core {
         let tag = self.tag(ix, ticket, command, Aim::Owner(slot));
         if has_many_keys {
             // The node may answer TRYAGAIN to it and serve a later command for one of its keys.
-            self.sessions[ix].gates.push(Gate { slot, ticket, part: 0 });
+            self.sessions[ix].gate(slot, ticket, 0, NO_BACKEND);
         }
         self.forward(tag, &[request.frame]);
         Handled::Done
@@ -164,7 +164,7 @@ impl Core {
                     write_head(&mut head, b'*', 1 + group.len() * step);
                     head.extend_from_slice(name);
                     group.iter().for_each(|(_, number)| head.extend_from_slice(raw_key(*number)));
-                    self.sessions[ix].gates.push(Gate { slot, ticket, part: part as u32 });
+                    self.sessions[ix].gate(slot, ticket, part as u32, NO_BACKEND);
                     self.forward(tag, &[&head]);
                 }
             }
