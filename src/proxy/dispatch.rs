@@ -174,8 +174,9 @@ impl Core {
     }
 
     fn send_all(&mut self, ix: usize, command: CommandIx, all: All, request: &Request) -> Handled {
-        // What changes or counts everything comes after all that the client sent before.
-        if !self.sessions[ix].gates.is_empty() {
+        // What changes or counts everything comes after all that the client sent before, of which each
+        // may yet have to go to another node.
+        if !self.sessions[ix].pipeline.is_empty() {
             return Handled::NotYet;
         }
         let version = self.sessions[ix].state.version;
@@ -202,9 +203,6 @@ impl Core {
                 }
             }
             All::Wait => {
-                if !self.sessions[ix].pipeline.is_empty() {
-                    return Handled::NotYet;
-                }
                 // WAIT blocks its connection, so it has others than the shared ones.
                 let merge = Merge::new(Policy::Min, version, firsts.len(), false);
                 let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
@@ -228,6 +226,10 @@ impl Core {
                 let is_write = traits.is_write || all == All::AllSucceed;
                 let merge = Merge::new(policy, version, firsts.len(), is_write);
                 let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
+                if all == All::AllSucceed {
+                    // And what changes everything comes before all that the client sends after.
+                    self.sessions[ix].busy = Some(Busy::Alone);
+                }
                 for (part, slot) in firsts.into_iter().enumerate() {
                     let mut tag = self.tag(ix, ticket, command, Aim::Owner(slot));
                     tag.part = part as u32;

@@ -580,3 +580,18 @@ fn a_large_read_whose_node_is_gone_is_given_up_in_time() {
     assert!(world.last(client).starts_with("-CLUSTERDOWN not run"), "{}", world.last(client));
     world.heal();
 }
+
+#[test]
+fn flushall_comes_after_all_that_the_client_sent_before_and_before_all_that_it_sends_after() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.cluster.owners.get_mut(&slot_of("a")).unwrap().target = Some(0);
+    world.cluster.finish_move(slot_of("a"));
+    world.send(client, "SET {a}1 0:0;");
+    world.send(client, "FLUSHALL");
+    world.send(client, "SET {b}2 0:2;");
+    world.settle();
+    assert_eq!(world.replies(client), ["+0:0;\r\n", "+OK\r\n", "+0:2;\r\n"]);
+    assert!(!world.cluster.data[0].contains_key("{a}1") && world.cluster.data[0].contains_key("{b}2"));
+    world.heal();
+}
