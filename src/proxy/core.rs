@@ -6,7 +6,7 @@
 
 use super::config::Config;
 use super::cursor::ScanOrder;
-use super::flight::{Held, Lane, SessionKey, Tag};
+use super::flight::{Held, Lane, Purpose, SessionKey, Tag};
 use super::router::{Traits, traits};
 use super::session::Session;
 use super::stats::Stats;
@@ -310,6 +310,7 @@ impl Core {
             return;
         }
         self.topology = topology;
+        self.gate_strays();
         self.scan_order = ScanOrder::of(&self.topology);
         self.recorder.name_shards(
             self.topology.shards().iter().map(|shard| self.topology.node(shard.primary).id.to_string()),
@@ -329,6 +330,24 @@ impl Core {
         self.connect_shared();
         self.wants_release = true;
         self.move_subscriptions();
+    }
+
+    /// Requests that are still under way to a former owner of their slot: later ones of the same session
+    /// must not overtake them by going to the new owner.
+    fn gate_strays(&mut self) {
+        for (ix, backend) in self.backends.iter().filter(|(_, backend)| backend.lane == Lane::Shared) {
+            let here = (backend.wire.addr, backend.wire.node);
+            for flight in backend.wire.flights.iter().filter(|flight| flight.tag.purpose == Purpose::Answer) {
+                let tag = &flight.tag;
+                if let Some(slot) = tag.aim.slot()
+                    && self.topology.primary_of(slot).is_none_or(|owner| (owner.addr, owner.id) != here)
+                    && let Some(session) = self.sessions.get_mut(tag.session.ix as usize)
+                    && session.generation == tag.session.generation
+                {
+                    session.gate(slot, tag.ticket, tag.part, ix as u32);
+                }
+            }
+        }
     }
 
     /// Whether the node at the other end is still one of the cluster's and not held for dead.

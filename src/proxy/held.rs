@@ -4,12 +4,12 @@
 //! Order is kept: of one session and slot, a later request never leaves before an earlier one. How many
 //! wait, their bytes, and how long are bounded.
 
-use super::core::Core;
+use super::core::{Core, NO_BACKEND};
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
 use super::redirect::Cause;
-use super::session::Gate;
 use super::settle::ASKING;
+use crate::command::Flags;
 use crate::resp::Version;
 use crate::telemetry::{Outcome, Reason};
 use crate::topology::{NodeId, Slot};
@@ -43,29 +43,20 @@ impl Core {
         }
         let Some(session) = self.session_of(key) else { return };
         if let Some(slot) = held.tag.aim.slot() {
-            let gate = Gate { slot, ticket: held.tag.ticket, part: held.tag.part };
-            if !session.gates.contains(&gate) {
-                session.gates.push(gate);
-            }
+            session.gate(slot, held.tag.ticket, held.tag.part, NO_BACKEND);
         }
-        let has_others = held
-            .tag
-            .aim
-            .slot()
-            .is_some_and(|slot| session.gates.iter().filter(|g| g.slot == slot).count() > 1);
-        self.held_bytes += held.request.len();
         let place = |tag: &Tag| (tag.ticket, tag.part);
-        let is_later = |other: &Held| {
+        let has_later = session.gates.iter().any(|gate| {
+            Some(gate.slot) == held.tag.aim.slot() && (gate.ticket, gate.part) > place(&held.tag)
+        });
+        let later = |other: &Held| {
             other.tag.session == key
                 && other.tag.aim.slot() == held.tag.aim.slot()
                 && place(&other.tag) > place(&held.tag)
         };
-        // One that came later may have been held first: it must not leave first.
-        let before = if has_others { self.held.iter().position(is_later) } else { None };
-        match before {
-            Some(before) => self.held.insert(before, held),
-            None => self.held.push_back(held),
-        }
+        let at = if has_later { self.held.iter().position(later) } else { None };
+        self.held_bytes += held.request.len();
+        self.held.insert(at.unwrap_or(self.held.len()), held);
         self.wants_release = true;
     }
 
@@ -145,6 +136,8 @@ impl Core {
         if tag.purpose == Purpose::Stream {
             let session = self.session_of(tag.session)?;
             if !session.pipeline.is_first(tag.ticket) || session.busy.is_some() {
+                // Its time counts from its turn on.
+                held.tag.held_at = self.now_us;
                 return Some(held);
             }
         }
@@ -167,6 +160,17 @@ impl Core {
             held.tag.aim = tag.aim;
             return Some(held);
         };
+        if tag.lane == Lane::Shared
+            && let Some(slot) = tag.aim.slot()
+            && let Some(session) = self.session_of(tag.session)
+            && !session.gates.is_empty()
+        {
+            if session.would_overtake(slot, tag.ticket, tag.part, backend as u32) {
+                held.tag.aim = tag.aim;
+                return Some(held);
+            }
+            session.gate(slot, tag.ticket, tag.part, backend as u32);
+        }
         tag.sent_at = self.now_us;
         let wire = &mut self.backends[backend].wire;
         if let Aim::Asked { .. } = tag.aim {
@@ -185,9 +189,13 @@ impl Core {
     }
 
     /// A later request of the same session and slot has come back while an earlier one is held: the
-    /// held one may go when all of them are back, unless one of them was served.
+    /// held one may go when all of them are back, unless one of them was served. Two reads may change
+    /// places.
     pub fn note_follower(&mut self, tag: &Tag, was_served: bool) {
         let Some(slot) = tag.aim.slot() else { return };
+        let table = self.table.clone();
+        let is_read = |tag: &Tag| table.get(tag.command).flags.contains(Flags::READONLY);
+        let follower_is_read = is_read(tag);
         let is_earlier = |held: &&mut Held| {
             held.behind > 0
                 && held.tag.session == tag.session
@@ -196,7 +204,7 @@ impl Core {
         };
         for held in self.held.iter_mut().filter(is_earlier) {
             held.behind -= 1;
-            held.is_overtaken |= was_served;
+            held.is_overtaken |= was_served && !(follower_is_read && is_read(&held.tag));
             self.wants_release = true;
         }
     }

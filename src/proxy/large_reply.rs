@@ -45,6 +45,7 @@ impl Core {
             let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
             let again = Tag { purpose: Purpose::Stream, lane: Lane::Exclusive, ..tag };
             let retry_at = self.now_us;
+            self.note_follower(&tag, false);
             self.hold(Held {
                 tag: again,
                 skip: 0,

@@ -5,13 +5,13 @@
 //! exclusive connection for as long as they last.
 
 use super::client_state::Transaction;
-use super::core::Core;
+use super::core::{Core, NO_BACKEND};
 use super::dispatch::Handled;
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Lane, Tag};
 use super::pipeline::Place;
 use super::router::{Handling, Local, Route, TimeoutAt};
-use super::session::{Busy, Gate, Watch};
+use super::session::{Busy, Watch};
 use crate::command::{CommandIx, Flags, Spec};
 use crate::resp::{ReplyWriter, Request, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
@@ -155,7 +155,7 @@ impl Core {
         let aim = transaction.slot.map_or(Aim::Any, Aim::Owner);
         let tag = self.tag(ix, ticket, command, aim);
         if let Some(slot) = transaction.slot {
-            self.sessions[ix].gates.push(Gate { slot, ticket, part: 0 });
+            self.sessions[ix].gate(slot, ticket, 0, NO_BACKEND);
         }
         self.forward_after(tag, &[MULTI, &transaction.frames, EXEC], transaction.count + 1);
     }

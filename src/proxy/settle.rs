@@ -8,8 +8,10 @@ use super::pipeline::{Place, Ticket};
 use super::redirect::{Cause, Verdict, verdict};
 use super::session::Busy;
 use crate::backend::{Backoff, Flight};
+use crate::command::Flags;
 use crate::resp::ReplyWriter;
 use crate::telemetry::{Close, Outcome, Reason, RedirectKind};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// The bytes of ASKING as it precedes a request.
@@ -17,6 +19,15 @@ pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// Redirects that a request follows at once; after so many, it waits between them until the time to
 /// hold is over.
 const QUICK_REDIRECTS: u8 = 5;
+
+/// A request whose connection broke.
+struct LostRequest {
+    tag: Tag,
+    request: Vec<u8>,
+    /// Whether the node may have run it.
+    was_sent: bool,
+    is_repeatable: bool,
+}
 
 impl Core {
     /// Bytes came from a node.
@@ -271,6 +282,10 @@ impl Core {
             tag.redirects = tag.redirects.saturating_add(1);
         }
         tag.aim = aim;
+        if self.now_us.saturating_sub(tag.sent_at) > self.config.hold.as_micros() as u64 {
+            // A command that blocked meanwhile did not wait for a node to serve it.
+            tag.held_at = 0;
+        }
         let wait = if is_at_once { Duration::ZERO } else { wait_of(cause, tag.waits) };
         tag.waits = tag.waits.saturating_add(u8::from(!is_at_once));
         let skip = replies_before_last(&request);
@@ -290,19 +305,25 @@ impl Core {
         if let Some(owner) = backend.owner.filter(|_| backend.upload.is_some()) {
             self.upload_lost(owner);
         }
+        let mut lost = Vec::with_capacity(wire.flights.len());
         while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
-            let len = len as usize;
-            let was_sent = wire.outbox.was_front_sent(len);
+            let was_sent = wire.outbox.was_front_sent(len as usize);
+            // What is left of a streamed request is no request.
             let is_whole = tag.purpose != Purpose::Uploaded && len > 0;
-            let request = if is_whole { wire.outbox.front(len).to_vec() } else { Vec::new() };
-            wire.outbox.pop_front(len);
+            let request = if is_whole { wire.outbox.front(len as usize) } else { &[] };
+            let request = request.strip_prefix(ASKING).unwrap_or(request).to_vec();
+            wire.outbox.pop_front(len as usize);
+            let is_repeatable = !request.is_empty()
+                && (!was_sent
+                    || tag.purpose != Purpose::Answer
+                    || self.is_repeatable(table.get(tag.command), &request, tag.lane));
+            lost.push(LostRequest { tag, request, was_sent, is_repeatable });
+        }
+        self.keep_order(&mut lost);
+        for LostRequest { mut tag, request, was_sent, is_repeatable } in lost {
             if tag.purpose == Purpose::Discard {
                 continue;
             }
-            let request = match request.strip_prefix(ASKING) {
-                Some(rest) => rest.to_vec(),
-                None => request,
-            };
             if matches!(tag.purpose, Purpose::Stream | Purpose::Uploaded) && backend.is_relaying {
                 self.cut(tag.session);
                 continue;
@@ -316,13 +337,10 @@ impl Core {
                 self.watch_bounced(&tag);
                 continue;
             }
-            let spec = table.get(tag.command);
-            let is_repeatable = !request.is_empty()
-                && (!was_sent
-                    || tag.purpose != Purpose::Answer
-                    || self.is_repeatable(spec, &request, tag.lane));
             if is_repeatable {
-                let mut tag = tag;
+                // A read that is repeated will have been served in its turn.
+                let is_read = table.get(tag.command).flags.contains(Flags::READONLY);
+                self.note_follower(&tag, was_sent && !is_read);
                 if let Aim::Asked { slot, .. } = tag.aim {
                     tag.aim = Aim::Owner(slot);
                 }
@@ -348,6 +366,27 @@ impl Core {
             && let Some(watch) = &mut session.watch
         {
             watch.backend = None;
+        }
+    }
+
+    /// Repeating a request is harmless only if no later one of its session and slot has run that is not
+    /// repeated after it: a read would see the future, a write undo it.
+    fn keep_order(&self, lost: &mut [LostRequest]) {
+        let (mut written, mut unrepeated) = (HashSet::new(), HashSet::new());
+        for request in
+            lost.iter_mut().rev().filter(|lost| lost.was_sent && lost.tag.purpose == Purpose::Answer)
+        {
+            let Some(slot) = request.tag.aim.slot() else { continue };
+            let place = (request.tag.session, slot);
+            if self.table.get(request.tag.command).flags.contains(Flags::READONLY) {
+                request.is_repeatable &= !written.contains(&place);
+                continue;
+            }
+            request.is_repeatable &= !unrepeated.contains(&place);
+            written.insert(place);
+            if !request.is_repeatable {
+                unrepeated.insert(place);
+            }
         }
     }
 
@@ -388,7 +427,10 @@ impl Core {
         if !session.gates.is_empty() {
             session.gates.retain(|gate| gate.ticket != tag.ticket || gate.part != tag.part);
             self.wants_release = true;
-            self.note_follower(tag, outcome != Outcome::Refused);
+            // What was refused has not come back from a node just now: it was held, and is counted.
+            if outcome != Outcome::Refused {
+                self.note_follower(tag, true);
+            }
         }
         let session = &mut self.sessions[tag.session.ix as usize];
         let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return };

@@ -495,3 +495,118 @@ fn the_bytes_of_a_connection_that_was_given_up_are_not_taken_for_those_of_its_su
     );
     world.heal();
 }
+
+#[test]
+fn a_command_waits_for_an_earlier_one_that_is_still_at_the_slots_former_owner() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "APPEND {a}1 0:0;");
+    world.cluster.owners.get_mut(&slot_of("a")).unwrap().target = Some(0);
+    world.cluster.finish_move(slot_of("a"));
+    world.publish();
+    world.core.load_topology();
+    world.work();
+    world.send(client, "APPEND {a}1 0:1;");
+    let new = world.pipe_to(0);
+    world.run(new, 10);
+    world.settle();
+    assert_eq!(world.cluster.data[0]["{a}1"], "0:0;0:1;");
+    world.heal();
+}
+
+#[test]
+fn a_held_command_goes_on_when_the_connection_of_those_behind_it_breaks() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.cluster.refusals[1] = Some("CLUSTERDOWN The cluster is down");
+    world.send(client, "APPEND {a}1 0:0;");
+    world.send(client, "GETRANGE {a}1 1 0");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 1);
+    world.deliver(pipe, usize::MAX);
+    world.cluster.refusals[1] = None;
+    world.cut(pipe);
+    for _ in 0..100 {
+        world.advance(Duration::from_millis(10));
+        world.settle();
+    }
+    assert_eq!(world.replies(client), ["+0:0;\r\n", "$8\r\n0:1=0:0;\r\n"]);
+    world.heal();
+}
+
+#[test]
+fn a_read_is_not_repeated_after_a_later_write_that_may_have_run() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "GETRANGE {a}1 0 0");
+    world.send(client, "APPEND {a}1 0:1;");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 10);
+    world.cut(pipe);
+    for _ in 0..10 {
+        world.advance(Duration::from_millis(100));
+        world.settle();
+    }
+    assert!(
+        world.replies(client).iter().all(|reply| reply.starts_with("-IOERR")),
+        "{:?}",
+        world.replies(client)
+    );
+    world.heal();
+}
+
+#[test]
+fn a_large_read_behind_a_held_command_does_not_hold_it_up() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}2".into(), "v".repeat(5000));
+    world.cluster.refusals[1] = Some("CLUSTERDOWN The cluster is down");
+    world.send(client, "GETRANGE {a}1 0 0");
+    world.send(client, "GET {a}2");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 1);
+    world.cluster.refusals[1] = None;
+    world.deliver(pipe, usize::MAX);
+    world.settle();
+    for _ in 0..10 {
+        world.advance(Duration::from_millis(100));
+        world.settle();
+    }
+    assert_eq!(world.replies(client).len(), 2);
+    assert!(world.replies(client)[0].starts_with("$4\r\n0:0="), "{:?}", world.replies(client));
+    world.heal();
+}
+
+#[test]
+fn a_large_read_whose_node_is_gone_is_given_up_in_time() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5000));
+    world.send(client, "GET {a}1");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 1);
+    world.cluster.is_alive[1] = false;
+    world.deliver(pipe, 2000);
+    world.cut(pipe);
+    for _ in 0..15 {
+        world.advance(Duration::from_secs(1));
+        world.settle();
+    }
+    assert!(world.last(client).starts_with("-CLUSTERDOWN not run"), "{}", world.last(client));
+    world.heal();
+}
+
+#[test]
+fn flushall_comes_after_all_that_the_client_sent_before_and_before_all_that_it_sends_after() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.cluster.owners.get_mut(&slot_of("a")).unwrap().target = Some(0);
+    world.cluster.finish_move(slot_of("a"));
+    world.send(client, "SET {a}1 0:0;");
+    world.send(client, "FLUSHALL");
+    world.send(client, "SET {b}2 0:2;");
+    world.settle();
+    assert_eq!(world.replies(client), ["+0:0;\r\n", "+OK\r\n", "+0:2;\r\n"]);
+    assert!(!world.cluster.data[0].contains_key("{a}1") && world.cluster.data[0].contains_key("{b}2"));
+    world.heal();
+}
