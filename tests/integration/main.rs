@@ -12,6 +12,8 @@ mod bare_cluster;
 mod command_keys;
 mod command_table;
 mod config;
+mod drain;
+mod failover;
 mod large_values;
 mod migration;
 mod redirects;

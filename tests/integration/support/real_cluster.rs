@@ -78,6 +78,14 @@ impl RealCluster {
         self.runtime.block_on(self.nodes.restart(ix)).unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// Ends node `ix` and starts one at its address that has never heard of the others.
+    pub fn replace_by_stranger(&mut self, ix: usize) {
+        self.kill(ix);
+        let dir = self.nodes.dir().join(self.addrs()[ix].port().to_string());
+        std::fs::remove_file(dir.join("cluster.conf")).unwrap();
+        self.restart(ix);
+    }
+
     /// Freezes node `ix`: its connections stay open and nobody answers.
     pub fn freeze(&self, ix: usize) {
         self.nodes.stop_process(ix);
