@@ -39,9 +39,9 @@ lint: ## Check the format, the lints and the dependencies
 	@.ci/dependencies
 
 .PHONY: docs
-docs: ## Build the documentation of the code
+docs: ## Build the documentation of the code, private parts too
 	@.ci/setup rust cc
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
 .PHONY: clients
 clients: ## Run plain client libraries of four languages against a demo cluster

@@ -4,9 +4,12 @@
 //! `cluster-enabled`: forming one is the control plane's work. No process survives its
 //! [`LocalNodes`], nor the process that started it.
 
+mod addresses;
+
+use addresses::{choose_addresses, keep_addresses};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,11 +18,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A node's cluster bus listens this far above its client port (`cluster-port` left at its default).
-const BUS_OFFSET: u16 = 10000;
-/// Where free ports are looked for: these and their bus ports lie below the range from which the
-/// kernel gives ports to outgoing connections (32768 on), so none is taken between look and use.
-const PORTS: std::ops::Range<u16> = 11000..22000;
 /// A node that loads a large AOF answers `LOADING` meanwhile; longer than this is a fault.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// `shutdown-timeout` lets a primary wait 10 s for its replicas; then the process is killed.
@@ -28,8 +26,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 const PORT_ATTEMPTS: usize = 5;
 /// How much of a failed node's log an error shows.
 const LOG_LINES: usize = 8;
-/// In a kept folder: the nodes' addresses, one a line, so that a second run takes the same ones.
-const ADDRESSES_FILE: &str = "nodes.txt";
 
 /// Which processes to start.
 #[derive(Clone, Debug)]
@@ -80,7 +76,7 @@ pub enum LocalNodesError {
     PortInUse(u16),
     #[error("port {0} cannot be used: a node's port plus 10000 must stay below 65536")]
     PortTooHigh(u16),
-    #[error("no {0} free ports were found between {start} and {end}", start = PORTS.start, end = PORTS.end)]
+    #[error("no {0} free ports were found between {start} and {end}", start = addresses::PORTS.start, end = addresses::PORTS.end)]
     NoPorts(usize),
     #[error("the folder {dir} holds {found} nodes, not {wanted}: ask for {found}, or choose another folder")]
     OtherCount { dir: PathBuf, found: usize, wanted: usize },
@@ -92,7 +88,8 @@ pub enum LocalNodesError {
     Silent { addr: SocketAddr, log: PathBuf },
 }
 
-/// Running nodes and the folder they live in. Dropping it kills them all.
+/// Running nodes and the folder they live in. Dropping it kills them all; so does the end of the thread
+/// that started them, by which the kernel ends them should this process be killed.
 #[derive(Debug)]
 pub struct LocalNodes {
     server: PathBuf,
@@ -155,9 +152,7 @@ impl LocalNodes {
         for ix in 0..nodes.addrs.len() {
             nodes.wait_ready(ix).await?;
         }
-        let listed: String = nodes.addrs.iter().map(|addr| format!("{addr}\n")).collect();
-        fs::write(nodes.dir.join(ADDRESSES_FILE), listed)
-            .map_err(|error| LocalNodesError::Dir(nodes.dir.clone(), error))?;
+        keep_addresses(&nodes.dir, &nodes.addrs)?;
         Ok(nodes)
     }
 
@@ -339,122 +334,5 @@ fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
-fn choose_addresses(dir: &Path, config: &LocalNodesConfig) -> Result<Vec<SocketAddr>, LocalNodesError> {
-    let file = dir.join(ADDRESSES_FILE);
-    if let Ok(text) = fs::read_to_string(&file) {
-        let kept: Result<Vec<SocketAddr>, _> = text.lines().map(str::parse).collect();
-        let kept = kept.map_err(|_| LocalNodesError::Addresses(file))?;
-        if kept.len() != config.count {
-            let (found, wanted) = (kept.len(), config.count);
-            return Err(LocalNodesError::OtherCount { dir: dir.to_path_buf(), found, wanted });
-        }
-        return match kept.iter().find(|addr| reserve(**addr).is_none()) {
-            Some(taken) => Err(LocalNodesError::PortInUse(taken.port())),
-            None => Ok(kept),
-        };
-    }
-    let host = |ix: usize| {
-        IpAddr::V4(*config.hosts.get(ix % config.hosts.len().max(1)).unwrap_or(&Ipv4Addr::LOCALHOST))
-    };
-    let candidates: Vec<u16> = match config.first_port {
-        Some(first) => {
-            let last = first.saturating_add(config.count.saturating_sub(1) as u16);
-            if last > u16::MAX - BUS_OFFSET {
-                return Err(LocalNodesError::PortTooHigh(last));
-            }
-            (first..=last).collect()
-        }
-        None => {
-            let start = fastrand::u16(PORTS);
-            (start..PORTS.end).chain(PORTS.start..start).collect()
-        }
-    };
-    // Held until all are found, so that a node's bus port is not taken for another node's port.
-    let mut reserved = Vec::new();
-    let mut addrs = Vec::new();
-    for port in candidates {
-        if addrs.len() == config.count {
-            break;
-        }
-        let addr = SocketAddr::new(host(addrs.len()), port);
-        match reserve(addr) {
-            Some(listeners) => {
-                reserved.push(listeners);
-                addrs.push(addr);
-            }
-            None if config.first_port.is_some() => return Err(LocalNodesError::PortInUse(port)),
-            None => {}
-        }
-    }
-    if addrs.len() < config.count { Err(LocalNodesError::NoPorts(config.count)) } else { Ok(addrs) }
-}
-
-fn reserve(addr: SocketAddr) -> Option<[TcpListener; 2]> {
-    let bus = SocketAddr::new(addr.ip(), addr.port().checked_add(BUS_OFFSET)?);
-    Some([TcpListener::bind(addr).ok()?, TcpListener::bind(bus).ok()?])
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lone() -> LocalNodesConfig {
-        LocalNodesConfig { count: 1, ..LocalNodesConfig::default() }
-    }
-
-    #[tokio::test]
-    async fn a_killed_node_comes_back_on_its_address_and_nothing_is_left_behind() {
-        let mut nodes = LocalNodes::start(LocalNodesConfig { count: 2, ..lone() }).await.unwrap();
-        let addr = nodes.addrs()[1];
-        nodes.kill(1);
-        assert!(answers_ping(addr).await.is_err());
-        nodes.restart(1).await.unwrap();
-        assert!(answers_ping(addr).await.unwrap());
-        let dir = nodes.dir().to_path_buf();
-        drop(nodes);
-        assert!(answers_ping(addr).await.is_err());
-        assert!(!dir.exists());
-    }
-
-    #[tokio::test]
-    async fn a_kept_folder_is_resumed_on_the_same_addresses() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = LocalNodesConfig { dir: Some(dir.path().to_path_buf()), ..lone() };
-        let first = LocalNodes::start(config.clone()).await.unwrap();
-        let addrs = first.addrs().to_vec();
-        first.shutdown().await;
-        let second = LocalNodes::start(config.clone()).await.unwrap();
-        assert_eq!(second.addrs(), addrs);
-        second.shutdown().await;
-        let error = LocalNodes::start(LocalNodesConfig { count: 3, ..config }).await.unwrap_err();
-        assert!(matches!(error, LocalNodesError::OtherCount { found: 1, wanted: 3, .. }), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_missing_server_says_how_to_get_one() {
-        let error = LocalNodes::start(LocalNodesConfig { server: "no-such-server".into(), ..lone() }).await;
-        assert!(error.unwrap_err().to_string().contains("apt-get install redis-server"));
-    }
-
-    #[tokio::test]
-    async fn a_port_in_use_is_named() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port().min(u16::MAX - BUS_OFFSET);
-        let error =
-            LocalNodes::start(LocalNodesConfig { first_port: Some(port), ..lone() }).await.unwrap_err();
-        assert!(error.to_string().contains(&port.to_string()), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_node_that_ends_shows_its_log() {
-        let settings = vec![("no-such-setting".into(), "1".into())];
-        let error = LocalNodes::start(LocalNodesConfig { settings, ..lone() }).await.unwrap_err();
-        assert!(error.to_string().contains("no-such-setting"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_folder_that_cannot_be_written_is_named() {
-        let error = LocalNodes::start(LocalNodesConfig { dir: Some("/proc/nodes".into()), ..lone() }).await;
-        assert!(error.unwrap_err().to_string().contains("/proc/nodes"));
-    }
-}
+mod tests;

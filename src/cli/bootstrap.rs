@@ -2,7 +2,6 @@
 
 use super::{Exit, Output, nodes};
 use crate::config::Span;
-use crate::control::act::Acted;
 use crate::control::bootstrap::{self, BootstrapError, Progress};
 use crate::control::discover::Seed;
 use crate::control::plan::form::{Formation, Part, Plan, Refusal};
@@ -145,10 +144,8 @@ pub(super) async fn finish(
 /// A line of progress. A reader that went away does not stop the work.
 pub(super) fn say(progress: Progress, is_json: bool) {
     let line = match progress {
-        Progress::Step { step, steps, action, acted: Acted::Done } => format!("[{step}/{steps}] {action}"),
-        Progress::Step { step, steps, action, acted: Acted::AlreadyDone } => {
-            format!("[{step}/{steps}] {action}: was done already")
-        }
+        Progress::Step { step, steps, action } => format!("[{step}/{steps}] {action}"),
+        Progress::AlreadyDone => "  That had been done before".to_string(),
         Progress::Waiting { what } => format!("Waiting for {what}"),
     };
     let _ = if is_json { writeln!(io::stderr(), "{line}") } else { writeln!(io::stdout(), "{line}") };

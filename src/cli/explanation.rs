@@ -1,6 +1,7 @@
 //! What the gateway would do with a command and why, as data and as text. Pure.
 
-use crate::command::{Access, Flags, KeyError, Lookup, RequestPolicy, Spec, Table, extract};
+use crate::command::{Access, Lookup, Table, extract};
+use crate::proxy::router;
 use crate::resp::{Request, Span};
 use crate::topology::{Health, Slot, SlotRange, Snapshot, hash_tag};
 use serde::Serialize;
@@ -72,8 +73,8 @@ pub enum RouteKind {
 pub fn explain(table: &Table, words: &[Vec<u8>], topology: Option<&Snapshot>) -> Explanation {
     let (frame, spans) = frame(words);
     let request = Request::new(&frame, &spans);
-    let spec = match table.lookup(&request) {
-        Lookup::Found(_, spec) => spec,
+    let (ix, spec) = match table.lookup(&request) {
+        Lookup::Found(ix, spec) => (ix, spec),
         Lookup::Unknown => {
             return unknown(
                 &request,
@@ -92,20 +93,16 @@ pub fn explain(table: &Table, words: &[Vec<u8>], topology: Option<&Snapshot>) ->
         }
     };
     let mut refs = Vec::new();
-    let found = match spec.takes(request.len()) {
-        true => extract(spec, &request, &mut refs).map_err(Fault::Keys),
-        false => Err(Fault::Arity),
-    };
+    let is_told = extract(spec, &request, &mut refs).is_ok();
     let keys: Vec<Key> = refs
         .iter()
+        .filter(|_| is_told)
         .filter_map(|key| {
             Some(describe_key(request.get(key.index as usize)?, key.index, key.access, topology))
         })
         .collect();
-    let route = match found {
-        Ok(()) => decide(spec, &keys),
-        Err(fault) => fault.route(spec, request.len()),
-    };
+    let handling = router::traits(table)[usize::from(ix.0)].handling;
+    let route = describe(router::route(handling, spec, &request, &mut Vec::new()), &keys);
     Explanation {
         command: spec.name.to_string(),
         is_known: true,
@@ -116,68 +113,34 @@ pub fn explain(table: &Table, words: &[Vec<u8>], topology: Option<&Snapshot>) ->
     }
 }
 
-/// Why a request is refused before anything is asked where it goes.
-enum Fault {
-    Arity,
-    Keys(KeyError),
-}
-
-impl Fault {
-    fn route(&self, spec: &Spec, given: usize) -> Route {
-        match self {
-            Fault::Arity => {
-                let least = if spec.arity < 0 { "at least " } else { "" };
-                let wanted = spec.arity.unsigned_abs();
-                let why = format!("it takes {least}{wanted} arguments, the name included, and has {given}");
-                Route { kind: RouteKind::Refuse, why }
-            }
-            Fault::Keys(error) => {
-                let why = format!("its keys cannot be told ({error}); a node answers with its own error");
-                Route { kind: RouteKind::One, why }
-            }
-        }
-    }
-}
-
-/// Where a well-formed command goes.
-fn decide(spec: &Spec, keys: &[Key]) -> Route {
-    let route = |kind, why: String| Route { kind, why };
-    let slots: BTreeSet<u16> = keys.iter().map(|key| key.slot).collect();
-    let group = spec.group.word();
-    match (slots.len(), spec.tips.request) {
-        (0, Some(RequestPolicy::AllShards | RequestPolicy::AllNodes)) if group != "connection" => route(
-            RouteKind::All,
-            "it concerns the whole cluster; the replies are merged into one".to_string(),
-        ),
-        (0, _) if group == "connection" => route(
+/// The router's decision, in words.
+fn describe(route: router::Route, keys: &[Key]) -> Route {
+    let slots = keys.iter().map(|key| key.slot).collect::<BTreeSet<u16>>().len();
+    let (kind, why) = match route {
+        router::Route::Local(_) => (
             RouteKind::Local,
-            "it concerns the client's connection, which ends at the gateway".to_string(),
+            "it concerns the client's connection, or its state, which the gateway keeps".to_string(),
         ),
-        (0, _) if group == "transactions" || group == "pubsub" => {
-            let why = format!("it has no key, but a state that lasts ({group}); the gateway keeps it");
-            route(RouteKind::Pinned, why)
-        }
-        (0, _) => route(RouteKind::One, "it has no key, so any primary can answer".to_string()),
-        (1, _) if spec.flags.contains(Flags::BLOCKING) => {
-            route(RouteKind::Pinned, "it may wait, and must not make others wait behind it".to_string())
-        }
-        (1, _) => {
+        router::Route::One { .. } => {
             let why = if keys.len() == 1 { "it has one key" } else { "all its keys hash to one slot" };
-            route(RouteKind::One, format!("{why}: whole to the slot's owner, the reply untouched"))
+            (RouteKind::One, format!("{why}: whole to the slot's owner, the reply untouched"))
         }
-        (count, Some(RequestPolicy::MultiShard)) => {
-            let why =
-                format!("its keys hash to {count} slots: one part for each, the replies merged in order");
-            route(RouteKind::Split, why)
+        router::Route::Any => {
+            (RouteKind::One, "it has no key that counts, so any primary can answer".to_string())
         }
-        (count, _) => {
-            let why = format!(
-                "CROSSSLOT: its keys hash to {count} slots and it cannot be split; give keys that belong \
-                 together a common part in braces, such as {{user:42}}:name"
-            );
-            route(RouteKind::Refuse, why)
+        router::Route::Split(_) => (
+            RouteKind::Split,
+            format!("its keys hash to {slots} slots: one part for each, the replies merged in order"),
+        ),
+        router::Route::All(_) => {
+            (RouteKind::All, "it concerns the whole cluster; the replies are merged into one".to_string())
         }
-    }
+        router::Route::Pinned { .. } => {
+            (RouteKind::Pinned, "it may wait, and must not make others wait behind it".to_string())
+        }
+        router::Route::Refuse(error) => (RouteKind::Refuse, error.to_string()),
+    };
+    Route { kind, why }
 }
 
 fn unknown(request: &Request<'_>, words: usize, why: &str) -> Explanation {
@@ -315,7 +278,7 @@ mod tests {
             ("blpop a 0", RouteKind::Pinned),
             ("dbsize", RouteKind::All),
             ("ping", RouteKind::Local),
-            ("multi", RouteKind::Pinned),
+            ("multi", RouteKind::Local),
             ("get", RouteKind::Refuse),
             ("no-such-command a", RouteKind::Refuse),
             ("client no-such", RouteKind::Refuse),
@@ -327,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_can_be_done() {
-        assert!(explained("sinter a b", None).route.why.contains("in braces"));
-        assert!(explained("get", None).route.why.contains("takes 2 arguments, the name included, and has 1"));
+        assert!(explained("sinter a b", None).route.why.contains("hash tag"));
+        assert!(explained("get", None).route.why.contains("wrong number of arguments"));
     }
 }

@@ -20,6 +20,7 @@ mod tips;
 mod tree;
 
 pub use bits::{Access, Categories, Flags};
+pub use glob::glob_matches;
 pub use keys::{KeyError, KeyRef, extract};
 pub use learn::{LearnError, LearnedCommand, parse_command_reply};
 pub use odd::sort_patterns;

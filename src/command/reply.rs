@@ -3,7 +3,7 @@
 //! trees) is not in the table: `COMMAND DOCS` tells what the table knows and no more.
 
 use super::bits::{Access, Categories, Flags};
-use super::glob;
+use super::glob::glob_matches;
 use super::keys::{KeyRef, extract};
 use super::spec::{Begin, Find, KeySpec, Spec};
 use super::table::{Lookup, Table};
@@ -168,7 +168,10 @@ fn list(table: &Table, request: &Request, reply: &mut ReplyWriter) {
             let text = String::from_utf8_lossy(value);
             let is_wanted: Box<dyn Fn(&Spec) -> bool> = match kind.to_ascii_lowercase().as_slice() {
                 b"module" => Box::new(|spec| spec.group.module() == Some(&*text)),
-                b"pattern" => Box::new(|spec| glob::matches(value, spec.name.as_bytes())),
+                b"pattern" => {
+                    let pattern = value.to_ascii_lowercase();
+                    Box::new(move |spec| glob_matches(&pattern, spec.name.as_bytes()))
+                }
                 b"aclcat" => match Categories::from_word(&text) {
                     Some(category) => Box::new(move |spec| spec.categories.contains(category)),
                     None => Box::new(|_| false),

@@ -39,8 +39,10 @@ pub struct Config {
 /// What goes on, for people who wait.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// Step `step` of `steps` is over.
-    Step { step: usize, steps: usize, action: Action, acted: Acted },
+    /// Step `step` of `steps` begins.
+    Step { step: usize, steps: usize, action: Action },
+    /// That step had been done before.
+    AlreadyDone,
     /// What is still waited for, told when it changes.
     Waiting { what: String },
 }
@@ -101,14 +103,12 @@ pub async fn carry_out(
             wait_joined(config, plan, &actor, &mut progress).await?;
             is_joined = true;
         }
+        progress(Progress::Step { step: ix + 1, steps, action: action.clone() });
         let acted = actor.act(action, Instant::now() + config.timeout).await;
         let failed = |source| BootstrapError::Act { action: Box::new(action.clone()), source };
-        progress(Progress::Step {
-            step: ix + 1,
-            steps,
-            action: action.clone(),
-            acted: acted.map_err(failed)?,
-        });
+        if acted.map_err(failed)? == Acted::AlreadyDone {
+            progress(Progress::AlreadyDone);
+        }
     }
     if !is_joined {
         wait_joined(config, plan, &actor, &mut progress).await?;

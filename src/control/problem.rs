@@ -36,6 +36,13 @@ pub enum Problem {
         member: SocketAddr,
         bus_port: u16,
     },
+    /// `viewer` has not learned which role the member has.
+    OtherRole {
+        viewer: SocketAddr,
+        member: SocketAddr,
+        seen: Option<NodeId>,
+        is: Option<NodeId>,
+    },
     Handshake {
         viewer: SocketAddr,
         with: Option<SocketAddr>,
@@ -85,6 +92,7 @@ impl Problem {
             Problem::Disagreement { .. } => "disagreement",
             Problem::Open { .. } => "open-slot",
             Problem::Unknown { .. } => "unknown-member",
+            Problem::OtherRole { .. } => "other-role",
             Problem::Handshake { .. } => "handshake",
             Problem::NoAddress { .. } => "no-address",
             Problem::Failed { .. } => "failed",
@@ -123,6 +131,13 @@ impl fmt::Display for Problem {
                 viewer.ip(),
                 member.ip()
             ),
+            Problem::OtherRole { viewer, member, seen, is } => {
+                let role = |primary: &Option<NodeId>| match primary {
+                    Some(id) => format!("a replica of {}", id.short()),
+                    None => "a primary".to_string(),
+                };
+                write!(f, "{viewer} takes {member} for {}, which says that it is {}", role(seen), role(is))
+            }
             Problem::Handshake { viewer, with: Some(with) } => {
                 write!(f, "{viewer} is still in its first contact with {with}")
             }
@@ -183,6 +198,7 @@ pub fn problems(view: &View, replicas: Option<usize>) -> Vec<Problem> {
         }
     }
     acquaintance_problems(view, &views, &mut found);
+    role_problems(&views, &mut found);
     verdict_problems(&views, &mut found);
     replication_problems(view, &views, replicas, &mut found);
     found
@@ -229,6 +245,21 @@ fn acquaintance_problems(all: &View, views: &[&NodeView], found: &mut Vec<Proble
                 addr.filter(|addr| !line.is_linked && !is_accused(line) && !is_silent(addr))
             {
                 found.push(Problem::Unlinked { viewer, member, bus_port: line.bus_port });
+            }
+        }
+    }
+}
+
+/// A failover needs the votes of primaries that know whose replica the candidate is.
+fn role_problems(views: &[&NodeView], found: &mut Vec<Problem>) {
+    let own: BTreeMap<NodeId, &NodeView> = views.iter().map(|view| (view.id(), *view)).collect();
+    for view in views {
+        for line in view.members() {
+            let Some(member) = own.get(&line.id) else { continue };
+            let (viewer, member, seen, is) =
+                (view.asked, member.asked, line.primary, member.myself().primary);
+            if seen != is {
+                found.push(Problem::OtherRole { viewer, member, seen, is });
             }
         }
     }

@@ -86,6 +86,13 @@ fn an_open_slot_is_told_with_its_direction() {
 }
 
 #[test]
+fn a_role_that_one_node_has_not_learned_is_told() {
+    let found = problems(&seen(&[4], 3, "master - 0 0 0 connected"), None);
+    let (seen, is) = (None, Some(format!("{:040x}", 1).parse().unwrap()));
+    assert_eq!(found, [Problem::OtherRole { viewer: addr(4), member: addr(3), seen, is }]);
+}
+
+#[test]
 fn a_failed_member_is_told_even_when_one_node_alone_says_so() {
     let replica = format!("slave,fail {:040x} 0 0 1 disconnected", 1);
     assert_eq!(kinds(&seen(&[2], 3, &replica)), ["failed"]);

@@ -2,6 +2,7 @@
 
 use super::observe::{ClusterInfo, Flags, NodeInfo, NodeLine, ObserveError};
 use crate::topology::{NodeId, SLOTS, SlotRange};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// What one node says of the whole cluster.
@@ -13,13 +14,17 @@ pub struct NodeView {
     lines: Vec<NodeLine>,
     /// The place of its own line.
     myself: usize,
+    /// The members' places by id; views of a thousand members are compared member by member.
+    places: HashMap<NodeId, usize>,
 }
 
 impl NodeView {
     /// A view from its lines; `None` when the node's own line is missing.
     pub fn new(asked: SocketAddr, cluster: ClusterInfo, lines: Vec<NodeLine>) -> Option<NodeView> {
         let myself = lines.iter().position(|line| line.flags.has(Flags::MYSELF))?;
-        Some(NodeView { asked, cluster, lines, myself })
+        let members = lines.iter().enumerate().filter(|(_, line)| !line.flags.has(Flags::HANDSHAKE));
+        let places = members.map(|(place, line)| (line.id, place)).collect();
+        Some(NodeView { asked, cluster, lines, myself, places })
     }
 
     /// What the node says of itself.
@@ -43,7 +48,7 @@ impl NodeView {
 
     /// What it says of one member.
     pub fn line(&self, id: NodeId) -> Option<&NodeLine> {
-        self.members().find(|line| line.id == id)
+        self.places.get(&id).map(|place| &self.lines[*place])
     }
 
     /// Who owns which ranges by its word, in the order of the ids: equal for two nodes that agree.

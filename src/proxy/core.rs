@@ -37,14 +37,13 @@ pub struct Backend {
     pub is_discarding: bool,
     /// A large request passes through: its bytes are forgotten once written.
     pub upload: Option<Tag>,
-    /// What is sent here has no reply in order (subscriptions): forgotten once written.
+    /// What is sent here is not kept for its reply (subscriptions, the end of a large request):
+    /// forgotten once written.
     pub is_one_way: bool,
     /// A large reply is being passed on.
     pub is_relaying: bool,
     /// Not read for now: its owner does not keep up.
     pub is_paused: bool,
-    /// The node has ended its side; the end comes after what it sent before.
-    pub is_hung_up: bool,
     pub is_dirty: bool,
 }
 
@@ -63,12 +62,24 @@ pub struct Effects {
     pub readable_backends: Vec<usize>,
 }
 
+impl Effects {
+    /// Whether the worker has done everything that was wished for.
+    pub fn is_empty(&self) -> bool {
+        self.dirty_backends.is_empty()
+            && self.dirty_sessions.is_empty()
+            && self.connects.is_empty()
+            && self.closed_backends.is_empty()
+            && self.resuming.is_empty()
+            && self.readable_backends.is_empty()
+    }
+}
+
 /// No shared connection yet.
 pub(super) const NO_BACKEND: u32 = u32::MAX;
 /// Buffers kept for the next busy turn.
-const POOLED_BUFFERS: usize = 64;
+const POOLED_BUFFERS: usize = 1024;
 /// A buffer that grew larger than this is not kept.
-const POOLED_SIZE: usize = 64 * 1024;
+const POOLED_SIZE: usize = 16 * 1024;
 /// Requests under way on one shared connection; beyond it they wait here. Bounds what a slow node
 /// can pile up.
 const PIPE_REQUESTS: usize = 64 * 1024;
@@ -101,7 +112,8 @@ pub struct Core {
     pub scanner: RequestScanner,
     pub keys: Vec<KeyRef>,
     pub grouped: Vec<(Slot, u32)>,
-    pub scratch: Vec<u8>,
+    /// Addresses that an ASK named.
+    asked: Vec<SocketAddr>,
     pub(super) buffers: Vec<Vec<u8>>,
     started: Instant,
     pub now: Instant,
@@ -112,6 +124,15 @@ pub struct Core {
     next_generation: u32,
     pub is_draining: bool,
     pub subscriptions: super::pubsub::Subscriptions,
+}
+
+/// Puts a buffer into the pool, unless it is too large or there are enough.
+#[inline]
+pub(super) fn recycle(pool: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if buffer.capacity() <= POOLED_SIZE && pool.len() < POOLED_BUFFERS {
+        buffer.clear();
+        pool.push(buffer);
+    }
 }
 
 struct Reconnect {
@@ -155,7 +176,7 @@ impl Core {
             scanner: RequestScanner::default(),
             keys: Vec::new(),
             grouped: Vec::new(),
-            scratch: Vec::new(),
+            asked: Vec::new(),
             buffers: Vec::new(),
             started: now - Duration::from_micros(1),
             now,
@@ -174,10 +195,10 @@ impl Core {
     }
 
     /// A client has connected.
-    pub fn open_session(&mut self, id: u64, addr: SocketAddr) -> usize {
+    pub fn open_session(&mut self, id: u64) -> usize {
         self.next_generation = self.next_generation.wrapping_add(1);
         let is_authenticated = self.config.require_password.is_none();
-        let session = Session::new(self.next_generation, id, addr, is_authenticated, self.now_us);
+        let session = Session::new(self.next_generation, id, is_authenticated, self.now_us);
         self.recorder.client_accepted();
         self.sessions.insert(session)
     }
@@ -224,11 +245,22 @@ impl Core {
 
     /// Takes a buffer back that is no longer needed.
     #[inline]
-    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= POOLED_SIZE && self.buffers.len() < POOLED_BUFFERS {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        recycle(&mut self.buffers, buffer);
+    }
+
+    /// A short name for a node's address.
+    pub fn intern(&mut self, addr: SocketAddr) -> u16 {
+        let at = self.asked.iter().position(|known| *known == addr).unwrap_or_else(|| {
+            self.asked.push(addr);
+            self.asked.len() - 1
+        });
+        u16::try_from(at).unwrap_or_default()
+    }
+
+    /// The address that [`Core::intern`] gave this name.
+    pub fn asked(&self, name: u16) -> Option<SocketAddr> {
+        self.asked.get(usize::from(name)).copied()
     }
 
     #[inline]
@@ -307,13 +339,20 @@ impl Core {
             }
             let pipes = topology.shards().iter().map(|shard| {
                 let node = topology.node(shard.primary);
-                self.shared_backend(node.addr, node.id, node.health, version).map_or(NO_BACKEND, |ix| ix as u32)
+                self.shared_backend(node.addr, node.id, node.health, version)
+                    .map_or(NO_BACKEND, |ix| ix as u32)
             });
             self.pipes[version as usize] = pipes.collect();
         }
     }
 
-    fn shared_backend(&mut self, addr: SocketAddr, id: NodeId, health: Health, version: Version) -> Option<usize> {
+    fn shared_backend(
+        &mut self,
+        addr: SocketAddr,
+        id: NodeId,
+        health: Health,
+        version: Version,
+    ) -> Option<usize> {
         if let Some(&ix) = self.by_node.get(&(addr, id, version)) {
             return Some(ix);
         }
@@ -350,7 +389,6 @@ impl Core {
             is_one_way: false,
             is_relaying: false,
             is_paused: false,
-            is_hung_up: false,
             is_dirty: false,
         });
         if lane == Lane::Exclusive {
@@ -546,23 +584,25 @@ impl Core {
         }
         let idle_timeout = self.config.idle_timeout.map(|timeout| timeout.as_micros() as u64);
         let stuck: u64 = STUCK_CLIENT.as_micros() as u64;
-        let mut stuck_clients = Vec::new();
+        let mut cut = Vec::new();
         for (ix, session) in &mut self.sessions {
             session.pipeline.release();
             if session.tail.is_empty() && session.tail.capacity() > 0 {
                 session.tail = Vec::new();
             }
             let is_idle = idle_timeout.is_some_and(|timeout| {
-                session.is_idle() && session.state.subscriptions == 0 && self.now_us - session.heard_at > timeout
+                session.is_idle()
+                    && session.state.subscriptions == 0
+                    && self.now_us - session.heard_at > timeout
             });
-            let is_stuck = session.stuck_at > 0 && self.now_us - session.stuck_at > stuck;
-            if is_stuck && session.closing != Some(Close::Output) {
-                stuck_clients.push(SessionKey { ix: ix as u32, generation: session.generation });
-            } else if is_idle && session.closing.is_none() {
+            if is_idle && session.closing.is_none() {
                 session.closing = Some(Close::Idle);
             }
+            if session.stuck_at > 0 && self.now_us - session.stuck_at > stuck {
+                cut.push(SessionKey { ix: ix as u32, generation: session.generation });
+            }
         }
-        stuck_clients.into_iter().for_each(|key| self.cut(key));
+        cut.into_iter().for_each(|key| self.cut(key));
         let closing: Vec<usize> =
             self.sessions.iter().filter(|(_, session)| session.closing.is_some()).map(|(ix, _)| ix).collect();
         closing.into_iter().for_each(|ix| self.mark_session(ix));

@@ -8,7 +8,7 @@ use super::flight::{Aim, Held, Lane, Purpose, Tag};
 use super::info;
 use super::pipeline::{Entry, Place, Ticket};
 use super::redirect::Cause;
-use super::router::{self, All, Handling, Route, Split};
+use super::router::{self, All, Handling, Local, Route, Split};
 use super::session::{Busy, Gate};
 use crate::command::{CommandIx, KeyShape, Lookup};
 use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
@@ -75,7 +75,9 @@ impl Core {
         let mut keys = std::mem::take(&mut self.keys);
         let route = router::route(traits.handling, spec, request, &mut keys);
         self.keys = keys;
-        if self.sessions[ix].state.transaction.is_some() && !local.is_some_and(super::pinned::acts_in_transaction) {
+        if self.sessions[ix].state.transaction.is_some()
+            && !local.is_some_and(super::pinned::acts_in_transaction)
+        {
             return self.queue(ix, spec, traits.family, route, request);
         }
         match route {
@@ -85,7 +87,14 @@ impl Core {
             Route::Split(split) => self.send_split(ix, command, split, request),
             Route::All(all) => self.send_all(ix, command, all, request),
             Route::Pinned { slot, .. } => self.send_blocking(ix, command, slot, request),
+            Route::Refuse(_) if local == Some(Local::Exec) => {
+                self.sessions[ix].state.transaction = None;
+                self.unwatch(ix);
+                self.refuse(ix, traits.family, Reason::Arity, &ErrorReply::ExecArity);
+                Handled::Done
+            }
             Route::Refuse(error) => {
+                self.taint(ix);
                 self.refuse(ix, traits.family, reason_of(&error), &error);
                 Handled::Done
             }
@@ -133,7 +142,9 @@ impl Core {
             return Handled::NotYet;
         }
         let policy = match split {
-            Split::Values => Policy::Values { positions: grouped.iter().map(|(_, number)| *number).collect() },
+            Split::Values => {
+                Policy::Values { positions: grouped.iter().map(|(_, number)| *number).collect() }
+            }
             Split::Pairs => Policy::AllSucceed,
             Split::Sum => Policy::Sum,
         };
@@ -236,16 +247,23 @@ impl Core {
 
     fn send_scan(&mut self, ix: usize, command: CommandIx, request: &Request) -> Handled {
         let given = request.get(1).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-        let Some((cursor, shard)) = given.and_then(|given: u64| Cursor::resume(given, &self.scan_order)) else {
+        let Some((cursor, shard)) = given.and_then(|given: u64| Cursor::resume(given, &self.scan_order))
+        else {
             self.refuse(ix, Family::Generic, Reason::Other, &ErrorReply::BadCursor);
             return Handled::Done;
         };
-        let Some(slot) = self.scan_order.first_slot_of(shard) else { return self.send_any(ix, command, request) };
+        let Some(slot) = self.scan_order.first_slot_of(shard) else {
+            return self.send_any(ix, command, request);
+        };
         let mut frame = Vec::with_capacity(request.frame.len() + 8);
         let at = cursor.node.to_string();
         write_request(
             &mut frame,
-            request.args().enumerate().map(|(n, arg)| if n == 1 { at.as_bytes() } else { arg }).collect::<Vec<_>>(),
+            request
+                .args()
+                .enumerate()
+                .map(|(n, arg)| if n == 1 { at.as_bytes() } else { arg })
+                .collect::<Vec<_>>(),
         );
         let merge = Merge::new(Policy::Scan { cursor }, self.sessions[ix].state.version, 1, false);
         let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
@@ -309,13 +327,19 @@ impl Core {
             behind: 0,
             is_overtaken: false,
         };
-        if let Err(held) = self.try_forward(held) {
+        if let Some(held) = self.try_forward(held) {
             self.hold(held);
         }
     }
 
     /// Answers a client at once, in turn.
-    pub fn answer_now(&mut self, ix: usize, family: Family, outcome: Outcome, write: impl FnOnce(&mut ReplyWriter)) {
+    pub fn answer_now(
+        &mut self,
+        ix: usize,
+        family: Family,
+        outcome: Outcome,
+        write: impl FnOnce(&mut ReplyWriter),
+    ) {
         let version = self.sessions[ix].state.version;
         let mut out = self.buffer();
         write(&mut ReplyWriter { out: &mut out, version });

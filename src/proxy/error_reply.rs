@@ -13,9 +13,17 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorReply {
     Protocol(ProtocolError),
-    UnknownCommand { name: String, args: String },
-    UnknownSubcommand { container: String, name: String },
-    Arity { name: String },
+    UnknownCommand {
+        name: String,
+        args: String,
+    },
+    UnknownSubcommand {
+        container: String,
+        name: String,
+    },
+    Arity {
+        name: String,
+    },
     Syntax,
     NoAuth,
     HelloNoAuth,
@@ -24,19 +32,33 @@ pub enum ErrorReply {
     NoProto,
     DbIndex,
     ClusterDisabled,
-    CrossSlot { name: String },
+    CrossSlot {
+        name: String,
+    },
     CrossSlotMulti,
     NestedMulti,
     ExecWithoutMulti,
     DiscardWithoutMulti,
     WatchInsideMulti,
     ExecAbort,
-    NotInMulti { name: String },
+    ExecArity,
+    NotInMulti {
+        name: String,
+    },
     MultiTooLarge,
-    Refused { name: String, instead: &'static str },
-    SubscribedMode { name: String },
+    Refused {
+        name: String,
+        instead: &'static str,
+    },
+    SubscribedMode {
+        name: String,
+    },
     /// Not run, and the time to hold it is over.
-    GaveUp { cause: Cause, slot: Option<Slot>, held: Duration },
+    GaveUp {
+        cause: Cause,
+        slot: Option<Slot>,
+        held: Duration,
+    },
     /// Not run, as a later command of the same client for the same slot already was.
     Overtaken,
     TooManyRedirects,
@@ -44,16 +66,26 @@ pub enum ErrorReply {
     OutcomeUnknown,
     HeldLimit,
     Overloaded,
-    RequestTooLarge { limit: usize },
-    ReplyTooLarge { limit: usize },
+    RequestTooLarge {
+        limit: usize,
+    },
+    ReplyTooLarge {
+        limit: usize,
+    },
     UploadMoved,
-    Partial { failed: usize, parts: usize, first: String },
+    Partial {
+        failed: usize,
+        parts: usize,
+        first: String,
+    },
     MaxClients,
     BadCursor,
     ClientName,
     NoSuchClient,
     ShuttingDown,
-    Invalid { what: &'static str },
+    Invalid {
+        what: &'static str,
+    },
 }
 
 /// Longest piece of a client's words that is given back.
@@ -108,6 +140,9 @@ impl fmt::Display for ErrorReply {
             DiscardWithoutMulti => f.write_str("ERR DISCARD without MULTI"),
             WatchInsideMulti => f.write_str("ERR WATCH inside MULTI is not allowed"),
             ExecAbort => f.write_str("EXECABORT Transaction discarded because of previous errors."),
+            ExecArity => f.write_str(
+                "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+            ),
             NotInMulti { name } => {
                 write!(f, "ERR '{name}' cannot be part of a transaction through slotgate; call it before or after")
             }
@@ -189,9 +224,15 @@ mod tests {
 
     #[test]
     fn every_reason_to_give_up_says_not_run_and_never_moved() {
-        for cause in [Cause::Moved, Cause::Ask, Cause::TryAgain, Cause::ClusterDown, Cause::Loading, Cause::ReadOnly] {
-            let text = ErrorReply::GaveUp { cause, slot: Slot::new(7), held: Duration::from_secs(10) }.to_string();
-            assert!(text.contains("not run") && !text.starts_with("MOVED") && !text.starts_with("ASK"), "{text}");
+        for cause in
+            [Cause::Moved, Cause::Ask, Cause::TryAgain, Cause::ClusterDown, Cause::Loading, Cause::ReadOnly]
+        {
+            let text =
+                ErrorReply::GaveUp { cause, slot: Slot::new(7), held: Duration::from_secs(10) }.to_string();
+            assert!(
+                text.contains("not run") && !text.starts_with("MOVED") && !text.starts_with("ASK"),
+                "{text}"
+            );
         }
     }
 
@@ -199,6 +240,9 @@ mod tests {
     fn a_partial_failure_keeps_the_code_word() {
         let first = "OOM command not allowed".to_string();
         let text = ErrorReply::Partial { failed: 1, parts: 3, first }.to_string();
-        assert_eq!(text, "OOM 1 of 3 parts failed, the others are done; the first failure: command not allowed");
+        assert_eq!(
+            text,
+            "OOM 1 of 3 parts failed, the others are done; the first failure: command not allowed"
+        );
     }
 }

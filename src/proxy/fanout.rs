@@ -30,8 +30,6 @@ pub enum Policy {
     Scan { cursor: Cursor },
     /// The reports of all primaries become one server's: INFO.
     Info(Box<super::info::Request>),
-    /// The first part's reply: commands that go to all and whose replies are alike.
-    First,
 }
 
 /// One command whose reply is made of several.
@@ -86,7 +84,7 @@ impl Merge {
                 Policy::Sum => self.sum = self.sum.saturating_add(integer(reply)),
                 Policy::Min => self.sum = self.sum.min(integer(reply)),
                 Policy::AtLeast(_) => self.sum = self.sum.max(integer(reply)),
-                Policy::AllSucceed | Policy::First if !self.bytes.is_empty() => {}
+                Policy::AllSucceed if !self.bytes.is_empty() => {}
                 _ => {
                     let start = self.bytes.len();
                     self.bytes.extend_from_slice(reply);
@@ -128,8 +126,10 @@ impl Merge {
         }
         let mut out = Vec::with_capacity(self.bytes.len() + 16);
         match &self.policy {
-            Policy::Sum | Policy::Min | Policy::AtLeast(_) => ReplyWriter { out: &mut out, version: self.version }.integer(self.sum),
-            Policy::AllSucceed | Policy::First => return self.bytes,
+            Policy::Sum | Policy::Min | Policy::AtLeast(_) => {
+                ReplyWriter { out: &mut out, version: self.version }.integer(self.sum)
+            }
+            Policy::AllSucceed => return self.bytes,
             Policy::Values { positions } => self.values(positions, &mut out),
             Policy::Concat => self.concat(&mut out),
             Policy::LogicalAnd => self.logical_and(&mut out),
@@ -284,13 +284,22 @@ mod tests {
     #[test]
     fn values_stand_where_their_keys_stood() {
         let policy = Policy::Values { positions: vec![2, 0, 1] };
-        assert_eq!(merge(policy, false, &["*2\r\n$1\r\nc\r\n$-1\r\n", "*1\r\n$1\r\nb\r\n"]), "*3\r\n$-1\r\n$1\r\nb\r\n$1\r\nc\r\n");
+        assert_eq!(
+            merge(policy, false, &["*2\r\n$1\r\nc\r\n$-1\r\n", "*1\r\n$1\r\nb\r\n"]),
+            "*3\r\n$-1\r\n$1\r\nb\r\n$1\r\nc\r\n"
+        );
     }
 
     #[test]
     fn arrays_are_joined_or_intersected() {
-        assert_eq!(merge(Policy::Concat, false, &["*1\r\n$1\r\na\r\n", "*0\r\n", "*1\r\n$1\r\nb\r\n"]), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
-        assert_eq!(merge(Policy::LogicalAnd, false, &["*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:0\r\n"]), "*2\r\n:1\r\n:0\r\n");
+        assert_eq!(
+            merge(Policy::Concat, false, &["*1\r\n$1\r\na\r\n", "*0\r\n", "*1\r\n$1\r\nb\r\n"]),
+            "*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+        );
+        assert_eq!(
+            merge(Policy::LogicalAnd, false, &["*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:0\r\n"]),
+            "*2\r\n:1\r\n:0\r\n"
+        );
     }
 
     #[test]

@@ -5,7 +5,6 @@ use super::redirect::Cause;
 use crate::command::CommandIx;
 use crate::resp::Version;
 use crate::topology::Slot;
-use std::net::SocketAddr;
 
 /// A session for as long as it lives: its place, and a count that tells it from earlier ones there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,8 +33,6 @@ pub enum Purpose {
     Probe,
     /// It is the client's and large: relayed as it comes.
     Stream,
-    /// It is the client's; its request was passed on in pieces and is not there to be sent again.
-    Uploaded,
 }
 
 /// A request's destination, as far as the sender chose it.
@@ -45,15 +42,15 @@ pub enum Aim {
     Owner(Slot),
     /// Any primary will do.
     Any,
-    /// This node, with ASKING when a slot on the move made it so.
-    Node { addr: SocketAddr, slot: Slot, is_asking: bool },
+    /// The node that an ASK named (by its interned address), with ASKING.
+    Asked { node: u16, slot: Slot },
 }
 
 impl Aim {
     /// The slot whose order the request must keep.
     pub fn slot(self) -> Option<Slot> {
         match self {
-            Aim::Owner(slot) | Aim::Node { slot, .. } => Some(slot),
+            Aim::Owner(slot) | Aim::Asked { slot, .. } => Some(slot),
             Aim::Any => None,
         }
     }

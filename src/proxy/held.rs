@@ -30,7 +30,12 @@ impl Core {
         if self.held.len() >= self.config.held_requests
             || self.held_bytes + held.request.len() > self.config.held_bytes
         {
-            return self.answer_error(&held.tag, Outcome::Refused, Reason::Overloaded, &ErrorReply::HeldLimit);
+            return self.answer_error(
+                &held.tag,
+                Outcome::Refused,
+                Reason::Overloaded,
+                &ErrorReply::HeldLimit,
+            );
         }
         if held.tag.held_at == 0 {
             held.tag.held_at = self.now_us;
@@ -54,8 +59,8 @@ impl Core {
         if self.held.is_empty() {
             return;
         }
-        let is_new_topology = std::mem::replace(&mut self.released_version, self.topology.version)
-            != self.topology.version;
+        let is_new_topology =
+            std::mem::replace(&mut self.released_version, self.topology.version) != self.topology.version;
         let hold = self.config.hold.as_micros() as u64;
         let mut waiting: HashSet<(SessionKey, Slot)> = HashSet::new();
         let mut queue = std::mem::take(&mut self.held);
@@ -91,16 +96,18 @@ impl Core {
                 continue;
             }
             // Not by the changes that redirects make themselves: nodes that disagree would be asked without end.
-            let is_told = is_new_topology && !matches!(held.cause, Cause::TryAgain | Cause::Moved | Cause::Ask);
+            let is_told =
+                is_new_topology && !matches!(held.cause, Cause::TryAgain | Cause::Moved | Cause::Ask);
             let is_due = self.now_us >= held.retry_at || is_told;
             let is_first = place.is_none_or(|place| !waiting.contains(&place));
-            let sent = if is_due && is_first && held.behind == 0 { self.try_forward(held) } else { Err(held) };
-            match sent {
-                Ok(()) => {
+            let unsent =
+                if is_due && is_first && held.behind == 0 { self.try_forward(held) } else { Some(held) };
+            match unsent {
+                None => {
                     self.held_bytes -= size;
                     self.recorder.retried();
                 }
-                Err(held) => {
+                Some(held) => {
                     waiting.extend(place);
                     kept.push_back(held);
                 }
@@ -112,17 +119,17 @@ impl Core {
     }
 
     /// Sends a request if its node takes requests now; gives it back otherwise.
-    pub fn try_forward(&mut self, mut held: Held) -> Result<(), Held> {
+    pub fn try_forward(&mut self, mut held: Held) -> Option<Held> {
         let mut tag = held.tag;
-        if let Aim::Node { addr, slot, .. } = tag.aim
-            && (self.now_us > held.retry_at + NODE_PATIENCE.as_micros() as u64 || self.topology.node_by_addr(addr).is_none())
+        if let Aim::Asked { node, slot } = tag.aim
+            && (self.now_us > held.retry_at + NODE_PATIENCE.as_micros() as u64 || !self.is_node(node))
         {
             tag.aim = Aim::Owner(slot);
         }
         if tag.purpose == Purpose::Stream {
-            let Some(session) = self.session_of(tag.session) else { return Ok(()) };
+            let session = self.session_of(tag.session)?;
             if !session.pipeline.is_first(tag.ticket) || session.busy.is_some() {
-                return Err(held);
+                return Some(held);
             }
         }
         let backend = match (tag.lane, tag.aim) {
@@ -131,20 +138,22 @@ impl Core {
                 ix
             }),
             (Lane::Shared, Aim::Any) => self.any_pipe(tag.version),
-            (Lane::Shared, Aim::Node { addr, .. }) => self.pipe_to(addr, tag.version),
+            (Lane::Shared, Aim::Asked { node, .. }) => {
+                self.asked(node).and_then(|addr| self.pipe_to(addr, tag.version))
+            }
             (Lane::Exclusive, aim) => self.acquire(aim, tag.version, tag.session),
         };
         let Some(backend) = backend else {
             if tag.lane == Lane::Exclusive && self.exclusive_count >= self.config.exclusive_connections {
                 self.answer_error(&tag, Outcome::Refused, Reason::Overloaded, &ErrorReply::Overloaded);
-                return Ok(());
+                return None;
             }
             held.tag.aim = tag.aim;
-            return Err(held);
+            return Some(held);
         };
         tag.sent_at = self.now_us;
         let wire = &mut self.backends[backend].wire;
-        if let Aim::Node { is_asking: true, .. } = tag.aim {
+        if let Aim::Asked { .. } = tag.aim {
             wire.push(&[ASKING, &held.request], held.skip + 1, tag);
         } else if held.skip == 0 {
             wire.push_owned(held.request, tag);
@@ -152,7 +161,11 @@ impl Core {
             wire.push(&[&held.request], held.skip, tag);
         }
         self.mark_backend(backend);
-        Ok(())
+        None
+    }
+
+    fn is_node(&self, asked: u16) -> bool {
+        self.asked(asked).is_some_and(|addr| self.topology.node_by_addr(addr).is_some())
     }
 
     /// A later request of the same session and slot has come back while an earlier one is held: the
@@ -178,7 +191,7 @@ impl Core {
         let topology = self.topology.clone();
         let node = match aim {
             Aim::Owner(slot) => topology.primary_of(slot)?,
-            Aim::Node { addr, .. } => topology.node(topology.node_by_addr(addr)?),
+            Aim::Asked { node, .. } => topology.node(topology.node_by_addr(self.asked(node)?)?),
             Aim::Any => topology.primaries().next()?,
         };
         if node.health == crate::topology::Health::Failed || !self.may_connect(node.addr, node.id) {
@@ -187,7 +200,13 @@ impl Core {
         self.acquire_at(node.addr, node.id, version, owner)
     }
 
-    fn acquire_at(&mut self, addr: SocketAddr, id: NodeId, version: Version, owner: SessionKey) -> Option<usize> {
+    fn acquire_at(
+        &mut self,
+        addr: SocketAddr,
+        id: NodeId,
+        version: Version,
+        owner: SessionKey,
+    ) -> Option<usize> {
         let kept = self.idle_exclusive.get_mut(&(addr, id, version)).and_then(Vec::pop);
         if let Some(ix) = kept {
             self.backends[ix].owner = Some(owner);
@@ -216,6 +235,7 @@ impl Core {
         backend.owner = None;
         backend.is_relaying = false;
         backend.is_paused = false;
+        backend.is_one_way = false;
         let key = (backend.wire.addr, backend.wire.node, backend.wire.version);
         let idle = self.idle_exclusive.entry(key).or_default();
         if backend.wire.is_up() && backend.wire.outbox.is_empty() && idle.len() < IDLE_EXCLUSIVE {

@@ -31,7 +31,8 @@ pub struct Facts {
 impl Request {
     /// Of the request's sections; none means the default ones, which include ours.
     pub fn new(request: &resp::Request, facts: Facts) -> Request {
-        let mut sections = request.args().skip(1).map(|section| quoted(section).to_ascii_lowercase()).peekable();
+        let mut sections =
+            request.args().skip(1).map(|section| quoted(section).to_ascii_lowercase()).peekable();
         let is_default = sections.peek().is_none();
         let wants_slotgate = is_default
             || sections.any(|section| matches!(&*section, "all" | "everything" | "default" | "slotgate"));
@@ -41,12 +42,33 @@ impl Request {
 
 /// Fields that are the sum over the nodes.
 const SUMS: &[&str] = &[
-    "blocked_clients", "tracking_clients", "used_memory", "used_memory_rss", "used_memory_peak",
-    "used_memory_overhead", "used_memory_dataset", "used_memory_lua", "used_memory_scripts", "maxmemory",
-    "number_of_cached_scripts", "total_commands_processed", "instantaneous_ops_per_sec",
-    "total_net_input_bytes", "total_net_output_bytes", "rejected_connections", "expired_keys", "evicted_keys",
-    "keyspace_hits", "keyspace_misses", "pubsub_channels", "pubsub_patterns", "connected_slaves",
-    "rdb_changes_since_last_save", "total_error_replies", "used_cpu_sys", "used_cpu_user",
+    "blocked_clients",
+    "tracking_clients",
+    "used_memory",
+    "used_memory_rss",
+    "used_memory_peak",
+    "used_memory_overhead",
+    "used_memory_dataset",
+    "used_memory_lua",
+    "used_memory_scripts",
+    "maxmemory",
+    "number_of_cached_scripts",
+    "total_commands_processed",
+    "instantaneous_ops_per_sec",
+    "total_net_input_bytes",
+    "total_net_output_bytes",
+    "rejected_connections",
+    "expired_keys",
+    "evicted_keys",
+    "keyspace_hits",
+    "keyspace_misses",
+    "pubsub_channels",
+    "pubsub_patterns",
+    "connected_slaves",
+    "rdb_changes_since_last_save",
+    "total_error_replies",
+    "used_cpu_sys",
+    "used_cpu_user",
 ];
 
 /// Merges the primaries' reports; the first one gives what cannot be added up.
@@ -114,9 +136,9 @@ fn is_database(field: &str) -> bool {
 }
 
 fn values<'a>(field: &'a str, reports: &'a [String]) -> impl Iterator<Item = &'a str> {
-    reports.iter().filter_map(move |report| {
-        report.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-    })
+    reports
+        .iter()
+        .filter_map(move |report| report.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')))
 }
 
 fn sum(field: &str, first: &str, reports: &[String]) -> String {

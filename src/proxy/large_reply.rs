@@ -31,9 +31,12 @@ impl Core {
             return;
         }
         let is_read = self.table.get(tag.command).flags.contains(crate::command::Flags::READONLY);
-        let is_followed = backend.wire.flights.iter().skip(1).any(|other| {
-            other.tag.session == tag.session && other.tag.aim.slot() == tag.aim.slot()
-        });
+        let is_followed = backend
+            .wire
+            .flights
+            .iter()
+            .skip(1)
+            .any(|other| other.tag.session == tag.session && other.tag.aim.slot() == tag.aim.slot());
         let is_part = self.session_of(tag.session).is_none_or(|session| {
             session.pipeline.get_mut(tag.ticket).is_none_or(|entry| !matches!(entry.place, Place::Waiting))
         });
@@ -79,8 +82,10 @@ impl Core {
             return self.on_reply(ix, bytes);
         }
         let Some(session) = self.session_of(tag.session) else { return self.close_backend(ix, false) };
+        // A client that was cut is owed nothing more; what it got in part must not be continued.
+        let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return self.close_backend(ix, false) };
+        let is_mute = entry.is_mute;
         session.busy = Some(Busy::Relaying { backend: ix });
-        let is_mute = session.pipeline.get_mut(tag.ticket).is_some_and(|entry| entry.is_mute);
         if is_done {
             session.busy = None;
             self.backends[ix].is_relaying = false;
@@ -117,9 +122,7 @@ impl Backend {
     #[inline]
     pub fn is_streaming_reply(&self, reply: &[u8]) -> bool {
         self.lane == Lane::Exclusive
-            && self.wire.flights.front().is_some_and(|front| {
-                matches!(front.tag.purpose, Purpose::Stream | Purpose::Uploaded)
-            })
+            && self.wire.flights.front().is_some_and(|front| front.tag.purpose == Purpose::Stream)
             && (self.is_relaying || reply.first() != Some(&b'-'))
     }
 }

@@ -107,7 +107,7 @@ fn place(
     match stats.admit_client(addr, ix, max_clients) {
         Some(id) => {
             worker.load.fetch_add(1, Ordering::Relaxed);
-            worker.tell(Order::Client(socket, addr, id));
+            worker.tell(Order::Client(socket, id));
         }
         None => {
             on_reject();

@@ -7,6 +7,7 @@ use super::error_reply::{ErrorReply, quoted};
 use super::info::Facts;
 use super::router::Local;
 use super::stats::ClientInfo;
+use crate::command;
 use crate::resp::{Request, Version};
 use crate::telemetry::{Close, Family, Outcome, Reason};
 
@@ -29,12 +30,18 @@ impl Core {
             Select => match request.get(1).map(parse_integer) {
                 Some(Some(0)) => self.answer_now(ix, family, Outcome::Ok, |reply| reply.simple("OK")),
                 Some(Some(_)) => self.refuse(ix, family, Reason::Other, &ErrorReply::DbIndex),
-                _ => self.refuse(ix, family, Reason::Other, &ErrorReply::Invalid { what: "invalid DB index" }),
+                _ => {
+                    self.refuse(ix, family, Reason::Other, &ErrorReply::Invalid { what: "invalid DB index" })
+                }
             },
             Auth => return self.auth(ix, family, request),
             Hello => return self.hello(ix, family, request),
             Reset => return self.reset(ix, family),
             Client => return self.client(ix, family, request),
+            Command => {
+                let table = self.table.clone();
+                self.answer_now(ix, family, Outcome::Ok, |reply| command::answer(&table, request, reply));
+            }
             ClusterDisabled => self.refuse(ix, family, Reason::Unsupported, &ErrorReply::ClusterDisabled),
             Multi | Exec | Discard | Watch | Unwatch => return self.handle_transaction(ix, local, request),
             Subscribe | PSubscribe | Unsubscribe | PUnsubscribe | Publish => {
@@ -90,7 +97,8 @@ impl Core {
     /// Without a required password the default user has none, as in Redis: any will do.
     fn is_right_password(&self, user: &[u8], password: &[u8]) -> bool {
         let is_known_user = user == b"default";
-        is_known_user && self.config.require_password.as_ref().is_none_or(|required| required.matches(password))
+        is_known_user
+            && self.config.require_password.as_ref().is_none_or(|required| required.matches(password))
     }
 
     /// `HELLO [protover [AUTH user password] [SETNAME name]]`: all of it, or nothing.
@@ -214,7 +222,8 @@ impl Core {
                 let state = &mut self.sessions[ix].state;
                 match &*field {
                     _ if !is_client_name(value) => {
-                        let what = "CLIENT SETINFO values cannot contain spaces, newlines or special characters.";
+                        let what =
+                            "CLIENT SETINFO values cannot contain spaces, newlines or special characters.";
                         self.refuse(ix, family, Reason::Other, &ErrorReply::Invalid { what });
                         return Handled::Done;
                     }
@@ -236,7 +245,8 @@ impl Core {
                 self.answer_now(ix, family, Outcome::Ok, |reply| reply.verbatim(&line));
             }
             ("list", _) => {
-                let lines: String = self.stats.clients().iter().map(|(id, info)| client_line(*id, info)).collect();
+                let lines: String =
+                    self.stats.clients().iter().map(|(id, info)| client_line(*id, info)).collect();
                 self.answer_now(ix, family, Outcome::Ok, |reply| reply.verbatim(&lines));
             }
             ("no-evict" | "no-touch", 3) => {
@@ -259,7 +269,8 @@ impl Core {
             ("getredir", 2) => self.answer_now(ix, family, Outcome::Ok, |reply| reply.integer(-1)),
             _ => {
                 let name = format!("client {subcommand}");
-                let instead = "the gateway answers CLIENT ID, GETNAME, SETNAME, SETINFO, INFO, LIST and REPLY";
+                let instead =
+                    "the gateway answers CLIENT ID, GETNAME, SETNAME, SETINFO, INFO, LIST and REPLY";
                 self.refuse(ix, family, Reason::Unsupported, &ErrorReply::Refused { name, instead });
             }
         }

@@ -4,18 +4,20 @@
 //! listener → worker → read (frame) → dispatch (name, keys → router: Route) → held / backend
 //!     → settle (redirect: again? fanout: merge) → pipeline → worker → client
 //! ```
-//! Everything between `worker`'s reads and writes is free of IO and happens on one [`core::Core`] a
+//! Everything between `worker`'s reads and writes is free of IO and happens on one `Core` a
 //! thread.
 
 mod client_state;
 mod config;
 mod core;
+#[cfg(test)]
+mod core_tests;
 mod cursor;
 mod dispatch;
-mod error_reply;
+mod epoll;
+pub mod error_reply;
 mod fanout;
 mod flight;
-mod glob;
 mod held;
 mod info;
 mod large_reply;
@@ -25,7 +27,7 @@ mod pinned;
 mod pipeline;
 mod pubsub;
 mod read;
-mod redirect;
+pub mod redirect;
 pub mod router;
 mod session;
 mod settle;
@@ -37,6 +39,7 @@ pub use config::Config;
 pub use stats::Stats;
 
 use self::core::Core;
+use self::epoll::Epoll;
 use self::listener::{Listener, ListenerHandle};
 use self::worker::{Order, Worker, WorkerHandle};
 use crate::command::{Table, parse_command_reply};
@@ -95,10 +98,10 @@ impl Proxy {
                 stats.clone(),
                 Recorder::new(metrics.clone()),
             );
-            let (worker, handle) = Worker::new(core).map_err(StartError::Thread)?;
+            let (handle, run) = prepare(core).map_err(StartError::Thread)?;
             workers.push(handle);
             threads.push(spawn(format!("worker-{number}"), move || {
-                if let Err(error) = worker.run() {
+                if let Err(error) = run() {
                     tracing::error!(%error, "a worker has ended");
                 }
             })?);
@@ -150,7 +153,8 @@ impl Proxy {
         }
         self.workers.iter().for_each(|worker| worker.tell(Order::Stop));
         let threads = std::mem::take(&mut *lock(&self.threads));
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
         let _ = joined.await;
     }
 
@@ -169,6 +173,15 @@ impl Proxy {
             self.workers.iter().for_each(|worker| worker.tell(Order::Learn(table.clone())));
         }
     }
+}
+
+type Run = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+
+/// A worker around `core`: its handle, and what its thread does.
+fn prepare(core: Core) -> std::io::Result<(WorkerHandle, Run)> {
+    let (io, waker) = Epoll::new()?;
+    let (handle, orders) = worker::handle(move || drop(waker.wake()));
+    Ok((handle, Box::new(move || Worker::new(core, io, orders).run())))
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {

@@ -4,8 +4,8 @@
 //! connection of its own; nothing can come between its parts. WATCH and blocking commands take an
 //! exclusive connection for as long as they last.
 
-use super::core::Core;
 use super::client_state::Transaction;
+use super::core::Core;
 use super::dispatch::Handled;
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Lane, Tag};
@@ -71,7 +71,14 @@ impl Core {
     }
 
     /// Queues a command of a transaction.
-    pub fn queue(&mut self, ix: usize, spec: &Spec, family: Family, route: Route, request: &Request) -> Handled {
+    pub fn queue(
+        &mut self,
+        ix: usize,
+        spec: &Spec,
+        family: Family,
+        route: Route,
+        request: &Request,
+    ) -> Handled {
         let name = || spec.name.replace('|', " ");
         let slot = match route {
             Route::One { slot, .. } | Route::Pinned { slot, .. } => Ok(Some(slot)),
@@ -315,7 +322,8 @@ impl Core {
                 None => return Some(frame.to_vec()),
             },
         };
-        let given: f64 = std::str::from_utf8(request.get(at)?).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+        let given: f64 =
+            std::str::from_utf8(request.get(at)?).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0);
         if given <= 0.0 {
             return Some(frame);
         }

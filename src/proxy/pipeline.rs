@@ -63,12 +63,6 @@ impl Pipeline {
         self.first + self.entries.len() as u64 - 1
     }
 
-    /// The ticket that the next [`Pipeline::push`] gives out.
-    #[inline]
-    pub fn next_ticket(&self) -> Ticket {
-        self.first + self.entries.len() as u64
-    }
-
     /// Whether `ticket` is the oldest that is owed.
     #[inline]
     pub fn is_first(&self, ticket: Ticket) -> bool {
@@ -95,7 +89,9 @@ impl Pipeline {
         match self.entries.front() {
             Some(Entry { place: Place::Ready(_), .. }) => {
                 let mut entry = self.pop()?;
-                let Place::Ready(reply) = std::mem::replace(&mut entry.place, Place::Waiting) else { return None };
+                let Place::Ready(reply) = std::mem::replace(&mut entry.place, Place::Waiting) else {
+                    return None;
+                };
                 self.stored -= reply.len();
                 Some((entry, reply))
             }
@@ -133,7 +129,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry() -> Entry {
-        Entry { place: Place::Waiting, came_at: 0, family: Family::String, outcome: Outcome::Ok, is_mute: false }
+        Entry {
+            place: Place::Waiting,
+            came_at: 0,
+            family: Family::String,
+            outcome: Outcome::Ok,
+            is_mute: false,
+        }
     }
 
     proptest! {

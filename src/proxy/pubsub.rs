@@ -73,6 +73,12 @@ impl Kind {
 const SUBSCRIBER_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Subscriptions {
+    /// Whether nobody is subscribed or waits to be.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty() && self.by_session.is_empty() && self.pending.is_empty()
+    }
+
     /// Whether this connection is the subscribed one.
     #[inline]
     pub fn is_subscriber(&self, backend: usize) -> bool {
@@ -84,7 +90,7 @@ impl Core {
     /// SUBSCRIBE, PSUBSCRIBE, their opposites, and PUBLISH.
     pub fn handle_pubsub(&mut self, ix: usize, local: Local, request: &Request) -> Handled {
         match local {
-            Local::Publish => return self.publish(ix, request),
+            Local::Publish => self.publish(ix, request),
             Local::Subscribe => self.subscribe(ix, Kind::Channel, request),
             Local::PSubscribe => self.subscribe(ix, Kind::Pattern, request),
             Local::Unsubscribe => self.unsubscribe(ix, Kind::Channel, request),
@@ -127,8 +133,10 @@ impl Core {
             topic.unconfirmed += u32::from(missing.last().is_some_and(|last| std::ptr::eq(*last, name)));
         }
         if !missing.is_empty() {
-            let args: Vec<&[u8]> =
-                [kind.subscribe().as_bytes()].into_iter().chain(missing.iter().map(|name| &***name)).collect();
+            let args: Vec<&[u8]> = [kind.subscribe().as_bytes()]
+                .into_iter()
+                .chain(missing.iter().map(|name| &***name))
+                .collect();
             self.tell_subscriber(&args);
         }
         self.subscriptions.pending.push(Pending { session, ticket, kind, names });
@@ -252,7 +260,7 @@ impl Core {
     fn tell_subscriber(&mut self, args: &[&[u8]]) {
         let Some(backend) = self.subscriptions.backend else { return self.move_subscriptions() };
         let mut frame = Vec::new();
-        write_request(&mut frame, args.iter().copied().collect::<Vec<_>>());
+        write_request(&mut frame, args.to_vec());
         self.backends[backend].wire.outbox.push_owned(frame);
         self.mark_backend(backend);
     }
@@ -368,7 +376,6 @@ impl Core {
     }
 }
 
-/// Counts subscribers of all workers; see [`Subscribers`].
 impl Subscribers {
     /// How many subscriptions of this process a message on `channel` reaches.
     pub fn reached_by(&self, channel: &[u8]) -> usize {
@@ -376,7 +383,7 @@ impl Subscribers {
         let by_pattern: usize = self
             .patterns
             .iter()
-            .filter(|entry| super::glob::matches(entry.key(), channel))
+            .filter(|entry| crate::command::glob_matches(entry.key(), channel))
             .map(|entry| *entry.value())
             .sum();
         direct + by_pattern

@@ -4,7 +4,9 @@ use super::core::Core;
 use super::dispatch::Handled;
 use super::error_reply::ErrorReply;
 use super::session::Busy;
-use crate::resp::{Limits, ProtocolError, Request, RequestProgress, RequestScan, Span, split_inline, write_request};
+use crate::resp::{
+    Limits, ProtocolError, Request, RequestProgress, RequestScan, Span, split_inline, write_request,
+};
 use crate::telemetry::{Close, Family, Outcome, Reason};
 use memchr::memchr;
 
@@ -17,14 +19,9 @@ const MANY_ARGS: usize = 64;
 impl Core {
     /// Whether the session's socket should be read now.
     pub fn wants_bytes(&self, ix: usize) -> bool {
-        self.sessions.get(ix).is_some_and(|session| !session.is_stalled && session.closing.is_none() && !session.is_eof)
-    }
-
-    /// How many bytes the unfinished request of a session lacks, when it is large enough that reading
-    /// it in place pays.
-    pub fn wants_in_place(&self, ix: usize) -> usize {
-        let session = &self.sessions[ix];
-        if session.busy.is_some() { 0 } else { session.tail.capacity() - session.tail.len() }
+        self.sessions
+            .get(ix)
+            .is_some_and(|session| !session.is_stalled && session.closing.is_none() && !session.is_eof)
     }
 
     /// Bytes came from a client.
@@ -44,18 +41,15 @@ impl Core {
         }
     }
 
-    /// Bytes of the client were read straight to the end of its tail.
-    pub fn client_bytes_in_place(&mut self, ix: usize, count: usize) {
-        self.recorder.bytes_in(count as u64);
-        self.sessions[ix].heard_at = self.now_us;
-        self.read_tail(ix);
-    }
-
     /// Looks at a session again that was held up.
     pub fn resume_session(&mut self, ix: usize) {
         let Some(session) = self.sessions.get_mut(ix) else { return };
         session.is_resuming = false;
         session.is_stalled = false;
+        if session.closing.is_some() {
+            // It may have waited only for this.
+            return self.mark_session(ix);
+        }
         self.read_tail(ix);
     }
 
@@ -126,7 +120,9 @@ impl Core {
                             Handled::NotYet if self.has_work(ix) => self.sessions[ix].is_stalled = true,
                             Handled::NotYet if wants.max(buf.len() - pos) > BUFFERED_REQUEST => {
                                 let error = ErrorReply::RequestTooLarge { limit: BUFFERED_REQUEST };
-                                self.answer_now(ix, Family::Other, Outcome::Refused, |reply| reply.error(&error.to_string()));
+                                self.answer_now(ix, Family::Other, Outcome::Refused, |reply| {
+                                    reply.error(&error.to_string())
+                                });
                                 self.recorder.refused(Reason::TooLarge);
                                 self.close_after_writing(ix, Close::Protocol);
                                 pos = buf.len();
@@ -203,7 +199,10 @@ impl Core {
     pub fn client_eof(&mut self, ix: usize) {
         let session = &mut self.sessions[ix];
         session.is_eof = true;
-        if matches!(session.busy, Some(Busy::Uploading { .. } | Busy::Probing { .. } | Busy::Discarding { .. } | Busy::Blocked)) {
+        if matches!(
+            session.busy,
+            Some(Busy::Uploading { .. } | Busy::Probing { .. } | Busy::Discarding { .. } | Busy::Blocked)
+        ) {
             session.pipeline = Default::default();
             session.out.clear();
             session.written = 0;

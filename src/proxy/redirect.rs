@@ -149,13 +149,19 @@ mod tests {
             ("-LOADING Redis is loading the dataset in memory\r\n", Verdict::Wait(Cause::Loading)),
             ("-MASTERDOWN Link with MASTER is down\r\n", Verdict::Wait(Cause::MasterDown)),
             ("-READONLY You can't write against a read only replica.\r\n", Verdict::Wait(Cause::ReadOnly)),
-            ("-READONLY You can't write against a read only replica. script: 4f, on @user_script:1.\r\n", Verdict::Final),
+            (
+                "-READONLY You can't write against a read only replica. script: 4f, on @user_script:1.\r\n",
+                Verdict::Final,
+            ),
             ("-ERR no such key\r\n", Verdict::Final),
             ("-OOM command not allowed\r\n", Verdict::Final),
             ("-MOVED 99999 a:1\r\n", Verdict::Wait(Cause::Moved)),
         ] {
             assert_eq!(verdict(reply.as_bytes()), expected, "{reply}");
         }
-        assert!(matches!(verdict(b"-ASK 1 ::1:6379\r\n"), Verdict::Ask(Target { host: "::1", port: 6379, .. })));
+        assert!(matches!(
+            verdict(b"-ASK 1 ::1:6379\r\n"),
+            Verdict::Ask(Target { host: "::1", port: 6379, .. })
+        ));
     }
 }

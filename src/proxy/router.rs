@@ -64,6 +64,7 @@ pub enum Local {
     Hello,
     Reset,
     Client,
+    Command,
     ClusterDisabled,
     Multi,
     Exec,
@@ -134,7 +135,7 @@ pub static HANDLINGS: &[(&str, Handling)] = {
         ("hello", Here(Local::Hello)),
         ("reset", Here(Local::Reset)),
         ("client", Here(Local::Client)),
-        ("command", Any),
+        ("command", Here(Local::Command)),
         ("cluster", Here(Local::ClusterDisabled)),
         ("asking", Here(Local::ClusterDisabled)),
         ("readonly", Here(Local::ClusterDisabled)),
@@ -222,7 +223,10 @@ pub enum Route {
     /// Answered here.
     Local(Local),
     /// Whole to the owner of the slot. With several keys, later requests for the slot wait for it.
-    One { slot: Slot, has_many_keys: bool },
+    One {
+        slot: Slot,
+        has_many_keys: bool,
+    },
     /// In parts to the owners of its keys.
     Split(Split),
     /// To all primaries.
@@ -230,7 +234,10 @@ pub enum Route {
     /// To any one primary.
     Any,
     /// To the owner of the slot, over a connection of its own.
-    Pinned { slot: Slot, timeout: TimeoutAt },
+    Pinned {
+        slot: Slot,
+        timeout: TimeoutAt,
+    },
     Refuse(ErrorReply),
 }
 
@@ -261,7 +268,7 @@ pub fn route(handling: Handling, spec: &Spec, request: &Request, keys: &mut Vec<
                 Ok(KeySlots::One { slot, has_many_keys }) => Route::One { slot, has_many_keys },
                 Ok(_) => Route::Split(split),
                 // Any node refuses it in words of its own, or tells by MOVED where it belongs.
-            Err(_) => Route::Any,
+                Err(_) => Route::Any,
             }
         }
         Handling::Blocking(timeout) => match slot_of_keys(spec, request, keys) {
@@ -328,14 +335,13 @@ pub fn is_harmless_to_repeat(spec: &Spec, request: &Request) -> bool {
         || NOT_IF_OPTIONS.iter().any(|(name, len)| *name == &*spec.name && request.len() == *len)
 }
 
-/// The refusal of a command that no table knows.
+/// The refusal of a command that no table knows, in the words of `src/server.c`: arguments until they
+/// make 128 bytes, the last one cut.
 pub fn unknown_command(request: &Request) -> ErrorReply {
     let mut args = String::new();
     for arg in request.args().skip(1) {
-        if args.len() >= 128 {
-            break;
-        }
-        args.push_str(&format!("'{}' ", quoted(arg)));
+        let Some(room) = 128usize.checked_sub(args.len()).filter(|room| *room > 0) else { break };
+        args.push_str(&format!("'{}' ", quoted(&arg[..arg.len().min(room)])));
     }
     ErrorReply::UnknownCommand { name: quoted(request.arg(0)), args }
 }

@@ -6,7 +6,6 @@ use super::pipeline::{Pipeline, Ticket};
 use crate::resp::{RequestProgress, RequestScanner};
 use crate::telemetry::Close;
 use crate::topology::Slot;
-use std::net::SocketAddr;
 
 /// While this lasts, no further command of the client is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +19,8 @@ pub enum Busy {
     Probing { scanned: usize, progress: RequestProgress },
     /// A large request is passed on as it comes.
     Uploading { backend: usize, ticket: Ticket, progress: RequestProgress },
-    /// The rest of a large request that was refused is thrown away, after `skip` bytes that `progress`
-    /// has seen already.
+    /// The rest of a large request that was refused is thrown away: `skip` bytes of whole arguments, then
+    /// what `progress` follows.
     Discarding { skip: usize, progress: RequestProgress },
     /// A large reply is passed on as it comes.
     Relaying { backend: usize },
@@ -49,7 +48,6 @@ pub struct Session {
     pub generation: u32,
     /// The client's number, unique in this process; what CLIENT ID answers.
     pub id: u64,
-    pub addr: SocketAddr,
     pub state: ClientState,
     pub pipeline: Pipeline,
     /// Input that is not a whole command yet, or whose turn has not come.
@@ -68,24 +66,23 @@ pub struct Session {
     pub stuck_at: u64,
     /// Commands wait in `tail`, or the socket is not read, until something is answered or written.
     pub is_stalled: bool,
-    /// The client has ended its side; the end comes after what it sent before.
-    pub is_hung_up: bool,
     /// The client sends no more.
     pub is_eof: bool,
     /// To be closed once everything is written, and why.
     pub closing: Option<Close>,
     /// Stands in the worker's list of sessions with something to write.
     pub is_dirty: bool,
+    /// Its replies were kept back for one turn, as more are under way.
+    pub is_deferred: bool,
     /// Stands in the worker's list of sessions to be looked at again.
     pub is_resuming: bool,
 }
 
 impl Session {
-    pub fn new(generation: u32, id: u64, addr: SocketAddr, is_authenticated: bool, now: u64) -> Session {
+    pub fn new(generation: u32, id: u64, is_authenticated: bool, now: u64) -> Session {
         Session {
             generation,
             id,
-            addr,
             state: ClientState::new(is_authenticated),
             pipeline: Pipeline::default(),
             tail: Vec::new(),
@@ -98,10 +95,10 @@ impl Session {
             heard_at: now,
             stuck_at: 0,
             is_stalled: false,
-            is_hung_up: false,
             is_eof: false,
             closing: None,
             is_dirty: false,
+            is_deferred: false,
             is_resuming: false,
         }
     }

@@ -1,6 +1,6 @@
 //! A node's bytes → replies → the client's answer, another try, or the end of the request.
 
-use super::core::Core;
+use super::core::{Core, recycle};
 use super::error_reply::ErrorReply;
 use super::fanout::Merge;
 use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
@@ -49,15 +49,6 @@ impl Core {
             }
         } else {
             wire.tail.extend_from_slice(bytes);
-            self.read_reply_tail(ix);
-        }
-    }
-
-    /// Bytes of a node were read straight to the end of the connection's tail.
-    pub fn backend_bytes_in_place(&mut self, ix: usize, count: usize) {
-        self.recorder.backend_bytes_in(count as u64);
-        if let Some(backend) = self.backends.get_mut(ix) {
-            backend.wire.heard_at = self.now;
             self.read_reply_tail(ix);
         }
     }
@@ -163,7 +154,7 @@ impl Core {
             self.keep_watching(ix, &flight.tag);
             self.end_watching(ix, &flight.tag);
         }
-        self.settle(&flight.tag, Outcome::Ok, reply);
+        self.settle(ix, &flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
             self.after_flight(ix);
         }
@@ -182,7 +173,7 @@ impl Core {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
                 self.end_watching(ix, &flight.tag);
-                self.settle(&flight.tag, Outcome::Error, reply);
+                self.settle(ix, &flight.tag, Outcome::Error, reply);
                 self.after_flight(ix);
             }
             // The watch was for this node and is lost: the transaction must not run elsewhere.
@@ -210,7 +201,8 @@ impl Core {
                 let addr = self.backends[ix].wire.addr;
                 match target.resolve(addr, &self.topology) {
                     Some(addr) => {
-                        self.bounce(ix, Cause::Ask, Aim::Node { addr, slot: target.slot, is_asking: true }, true);
+                        let node = self.intern(addr);
+                        self.bounce(ix, Cause::Ask, Aim::Asked { node, slot: target.slot }, true);
                     }
                     None => {
                         self.shared.hint_stale();
@@ -225,7 +217,7 @@ impl Core {
                 }
                 let aim = match tag.aim {
                     // The importing node has only some of the keys: the next try begins at the owner.
-                    Aim::Node { slot, .. } => Aim::Owner(slot),
+                    Aim::Asked { slot, .. } => Aim::Owner(slot),
                     aim => aim,
                 };
                 self.bounce(ix, cause, aim, false);
@@ -237,16 +229,16 @@ impl Core {
     fn bounce(&mut self, ix: usize, cause: Cause, aim: Aim, is_at_once: bool) {
         let backend = &mut self.backends[ix];
         let Some(Flight { len, skip: _, mut tag }) = backend.wire.flights.pop_front() else { return };
-        if matches!(tag.purpose, Purpose::Discard | Purpose::Uploaded) {
-            backend.wire.outbox.pop_front(len as usize);
-            if tag.purpose == Purpose::Uploaded {
+        let sent = if len == 0 { &[] } else { backend.wire.outbox.front(len as usize) };
+        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
+        backend.wire.outbox.pop_front(len as usize);
+        if tag.purpose == Purpose::Discard || request.is_empty() {
+            if tag.purpose == Purpose::Answer {
+                // A streamed request: its bytes are gone.
                 self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::UploadMoved);
             }
             return self.after_flight(ix);
         }
-        let sent = backend.wire.outbox.front(len as usize);
-        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
-        backend.wire.outbox.pop_front(len as usize);
         let behind = if cause == Cause::Ask || tag.lane == Lane::Exclusive {
             0
         } else {
@@ -280,14 +272,13 @@ impl Core {
     pub fn lose_flights(&mut self, backend: &mut super::core::Backend) {
         let wire = &mut backend.wire;
         let table = self.table.clone();
-        if let Some(owner) = backend.owner {
+        if let Some(owner) = backend.owner.filter(|_| backend.upload.is_some()) {
             self.upload_lost(owner);
         }
         while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
             let len = len as usize;
             let was_sent = wire.outbox.was_front_sent(len);
-            let is_whole = tag.purpose != Purpose::Uploaded && len > 0;
-            let request = if is_whole { wire.outbox.front(len).to_vec() } else { Vec::new() };
+            let request = if len == 0 { Vec::new() } else { wire.outbox.front(len).to_vec() };
             wire.outbox.pop_front(len);
             if tag.purpose == Purpose::Discard {
                 continue;
@@ -296,11 +287,11 @@ impl Core {
                 Some(rest) => rest.to_vec(),
                 None => request,
             };
-            if matches!(tag.purpose, Purpose::Stream | Purpose::Uploaded) && backend.is_relaying {
+            if tag.purpose == Purpose::Stream && backend.is_relaying {
                 self.cut(tag.session);
                 continue;
             }
-            if tag.purpose == Purpose::Uploaded && !was_sent {
+            if backend.is_one_way && wire.outbox.unsent() > 0 {
                 self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
                 continue;
             }
@@ -310,10 +301,12 @@ impl Core {
             }
             let spec = table.get(tag.command);
             let is_repeatable = !request.is_empty()
-                && (!was_sent || tag.purpose != Purpose::Answer || self.is_repeatable(spec, &request, tag.lane));
+                && (!was_sent
+                    || tag.purpose != Purpose::Answer
+                    || self.is_repeatable(spec, &request, tag.lane));
             if is_repeatable {
                 let mut tag = tag;
-                if let Aim::Node { slot, .. } = tag.aim {
+                if let Aim::Asked { slot, .. } = tag.aim {
                     tag.aim = Aim::Owner(slot);
                 }
                 let skip = replies_before_last(&request);
@@ -358,12 +351,12 @@ impl Core {
 
     /// The reply that counts has come.
     #[inline]
-    fn settle(&mut self, tag: &Tag, outcome: Outcome, reply: &[u8]) {
+    fn settle(&mut self, backend: usize, tag: &Tag, outcome: Outcome, reply: &[u8]) {
         self.recorder.backend_latency(Duration::from_micros(self.now_us.saturating_sub(tag.sent_at)));
         match tag.purpose {
-            Purpose::Answer | Purpose::Uploaded => self.answer_part(tag, outcome, reply),
+            Purpose::Answer => self.answer_part(tag, outcome, reply),
             Purpose::Discard => {}
-            Purpose::Probe => self.probe_answered(tag, reply),
+            Purpose::Probe => self.probe_answered(backend, tag, reply),
             Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),
         }
     }
@@ -411,12 +404,20 @@ impl Core {
     pub fn answer(&mut self, key: SessionKey, ticket: Ticket, outcome: Outcome, reply: &[u8]) {
         let ix = key.ix as usize;
         let now = self.now_us;
-        let Some(session) = self.sessions.get_mut(ix).filter(|session| session.generation == key.generation) else {
+        let Some(session) = self.sessions.get_mut(ix).filter(|session| session.generation == key.generation)
+        else {
             return;
         };
+        if !session.gates.is_empty() {
+            // All its parts are settled, whichever way they were.
+            session.gates.retain(|gate| gate.ticket != ticket);
+            self.wants_release = true;
+        }
         if !session.pipeline.is_first(ticket) {
-            session.pipeline.store(ticket, outcome, reply.to_vec());
-            return;
+            let mut stored = self.buffers.pop().unwrap_or_default();
+            stored.extend_from_slice(reply);
+            session.pipeline.store(ticket, outcome, stored);
+            return self.resume(ix);
         }
         let Some(entry) = session.pipeline.pop() else { return };
         if session.out.capacity() == 0 {
@@ -430,23 +431,21 @@ impl Core {
             if !entry.is_mute {
                 session.out.extend_from_slice(&reply);
             }
+            recycle(&mut self.buffers, reply);
             self.recorder.request(entry.family, entry.outcome, Duration::from_micros(now - entry.came_at));
         }
         if session.busy.is_some() && session.pipeline.is_empty() {
             match session.busy {
                 Some(Busy::Alone | Busy::Blocked | Busy::Relaying { .. }) => session.busy = None,
                 // Refused before its body was read.
-                Some(Busy::Probing { scanned, progress }) => {
-                    session.busy = Some(Busy::Discarding { skip: scanned, progress });
+                Some(Busy::Probing { scanned: skip, progress }) => {
+                    session.busy = Some(Busy::Discarding { skip, progress });
                 }
                 Some(Busy::Uploading { progress, .. }) => {
                     session.busy = Some(Busy::Discarding { skip: 0, progress });
                 }
                 _ => {}
             }
-        }
-        if !session.gates.is_empty() {
-            self.wants_release = true;
         }
         if session.unwritten() > self.config.output_hard_limit && session.closing.is_none() {
             self.cut(key);
@@ -463,7 +462,7 @@ impl Core {
             session.written = 0;
             session.pipeline = Default::default();
             session.tail = Vec::new();
-            session.is_stalled = true;
+            session.is_stalled = false;
             self.mark_session(key.ix as usize);
         }
     }
@@ -494,7 +493,8 @@ fn replies_before_last(request: &[u8]) -> u32 {
     let (mut scanner, mut pos, mut count) = (crate::resp::RequestScanner::default(), 0, 0);
     while pos < request.len() {
         scanner.reset();
-        let Ok(crate::resp::RequestScan::Complete { len }) = scanner.scan(&request[pos..], crate::resp::Limits::USUAL)
+        let Ok(crate::resp::RequestScan::Complete { len }) =
+            scanner.scan(&request[pos..], crate::resp::Limits::USUAL)
         else {
             break;
         };

@@ -73,9 +73,9 @@ impl Default for Stats {
 impl Stats {
     /// Gives a client its number, unless there are `most` already.
     pub fn admit_client(&self, addr: SocketAddr, worker: usize, most: usize) -> Option<u64> {
-        let admitted = self.connected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-            (count < most).then_some(count + 1)
-        });
+        let admitted = self
+            .connected
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < most).then_some(count + 1));
         admitted.ok()?;
         let id = self.next_client.fetch_add(1, Ordering::Relaxed);
         let info = ClientInfo {

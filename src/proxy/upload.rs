@@ -23,7 +23,13 @@ const UPLOAD_WINDOW: usize = 1 << 20;
 impl Core {
     /// A large request has come in part: begins to stream it when that is possible, that is, when the
     /// node can be told from what is there and nothing else of the client is under way.
-    pub fn begin_upload(&mut self, ix: usize, request: &Request, scanned: usize, progress: RequestProgress) -> Handled {
+    pub fn begin_upload(
+        &mut self,
+        ix: usize,
+        request: &Request,
+        scanned: usize,
+        progress: RequestProgress,
+    ) -> Handled {
         if request.is_empty() || !self.sessions[ix].state.is_plain() {
             return Handled::NotYet;
         }
@@ -48,9 +54,14 @@ impl Core {
 
     /// Passes on, or throws away, what `buf` holds of a large request; returns how many bytes.
     pub fn read_upload(&mut self, ix: usize, buf: &[u8]) -> usize {
-        let (mut progress, target, skip) = match self.sessions[ix].busy {
-            Some(Busy::Uploading { backend, ticket, progress }) => (progress, Some((backend, ticket)), 0),
-            Some(Busy::Discarding { skip, progress }) => (progress, None, skip.min(buf.len())),
+        let (mut progress, target) = match self.sessions[ix].busy {
+            Some(Busy::Uploading { backend, ticket, progress }) => (progress, Some((backend, ticket))),
+            Some(Busy::Discarding { skip, progress }) if skip > 0 => {
+                let skipped = skip.min(buf.len());
+                self.sessions[ix].busy = Some(Busy::Discarding { skip: skip - skipped, progress });
+                return skipped;
+            }
+            Some(Busy::Discarding { progress, .. }) => (progress, None),
             _ => return 0,
         };
         if let Some((backend, _)) = target
@@ -59,7 +70,7 @@ impl Core {
             self.sessions[ix].is_stalled = true;
             return 0;
         }
-        let advance = match progress.advance(&buf[skip..]) {
+        let advance = match progress.advance(buf) {
             Ok(advance) => advance,
             Err(error) => {
                 if let Some((backend, _)) = target {
@@ -86,39 +97,33 @@ impl Core {
                 }
             }
         }
-        skip + advance.consumed
+        advance.consumed
     }
 
     /// The node that a large request is for has answered EXISTS.
-    pub fn probe_answered(&mut self, tag: &Tag, reply: &[u8]) {
+    pub fn probe_answered(&mut self, backend: usize, tag: &Tag, reply: &[u8]) {
         let Some(session) = self.session_of(tag.session) else { return };
         let Some(Busy::Probing { scanned, progress }) = session.busy else { return };
         let ix = tag.session.ix as usize;
-        // Not the one that is kept for the client's WATCH.
-        let is_its = |b: &super::core::Backend| b.owner == Some(tag.session) && !b.is_kept;
-        let backend = self.backends.iter().find(|(_, b)| is_its(b)).map(|(ix, _)| ix);
-        let Some(backend) = backend.filter(|_| !reply.starts_with(b"-")) else {
-            self.answer(tag.session, tag.ticket, Outcome::Error, reply);
-            return self.read_on(ix);
-        };
+        if reply.starts_with(b"-") {
+            self.sessions[ix].is_stalled = true;
+            return self.answer(tag.session, tag.ticket, Outcome::Error, reply);
+        }
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
         let connection = &mut self.backends[backend];
-        connection.upload = Some(Tag { purpose: Purpose::Uploaded, ..*tag });
-        if let Aim::Node { is_asking: true, .. } = tag.aim {
-            // Its reply comes long before the upload's, and its bytes are forgotten with the upload's.
+        connection.upload = Some(Tag { purpose: Purpose::Answer, ..*tag });
+        if let Aim::Asked { .. } = tag.aim {
+            // Its reply comes long before the upload's; its bytes are forgotten with the upload's.
             connection.wire.outbox.push(&[super::settle::ASKING]);
-            connection.wire.flights.push_back(Flight { len: 0, skip: 0, tag: Tag { purpose: Purpose::Discard, ..*tag } });
+            let tag = Tag { purpose: Purpose::Discard, ..*tag };
+            connection.wire.flights.push_back(Flight { len: 0, skip: 0, tag });
         }
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
         session.tail.drain(..scanned);
+        // By way of the worker, who then also reads the socket again.
+        session.is_stalled = true;
         self.mark_backend(backend);
-        self.read_on(ix);
-    }
-
-    /// Looks at what has come of a large request meanwhile, and reads its client again.
-    fn read_on(&mut self, ix: usize) {
-        self.sessions[ix].is_stalled = true;
         self.resume(ix);
     }
 
@@ -127,9 +132,10 @@ impl Core {
         self.sessions[ix].busy = Some(Busy::Alone);
         let connection = &mut self.backends[backend];
         if let Some(tag) = connection.upload.take() {
-            // What is still unwritten goes with the flight, so that it is kept until the reply.
-            let len = connection.wire.outbox.len() as u32;
-            connection.wire.flights.push_back(Flight { len, skip: 0, tag });
+            // None of the request is kept to be sent again, so what is still unwritten is forgotten
+            // once written, too.
+            connection.is_one_way = true;
+            connection.wire.flights.push_back(Flight { len: 0, skip: 0, tag });
         }
     }
 

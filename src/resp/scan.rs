@@ -195,9 +195,22 @@ impl Number {
     }
 }
 
-/// Reads a decimal number that begins at `pos` and fills its line up to CRLF.
-#[inline]
+/// Reads a decimal number that begins at `pos` and fills its line up to CRLF. Most have one or two digits.
+#[inline(always)]
 fn read_line_number(buf: &[u8], pos: usize) -> Number {
+    if let Some(&[first, second, third, fourth]) = buf.get(pos..).and_then(|rest| rest.first_chunk()) {
+        let (tens, ones) = (first.wrapping_sub(b'0'), second.wrapping_sub(b'0'));
+        if tens < 10 && second == b'\r' && third == b'\n' {
+            return Number::Read(i64::from(tens), pos + 3);
+        }
+        if tens < 10 && ones < 10 && third == b'\r' && fourth == b'\n' {
+            return Number::Read(i64::from(tens * 10 + ones), pos + 4);
+        }
+    }
+    read_long_number(buf, pos)
+}
+
+fn read_long_number(buf: &[u8], pos: usize) -> Number {
     let mut at = pos;
     let is_negative = buf.get(at) == Some(&b'-');
     if is_negative {

@@ -9,11 +9,17 @@ mod support;
 
 mod admin;
 mod bare_cluster;
+mod bootstrap;
 mod command_keys;
 mod command_table;
 mod config;
+mod demo;
 mod drain;
 mod failover;
 mod large_values;
 mod migration;
+mod model;
+mod one_redis;
 mod redirects;
+mod refresh;
+mod semantics;

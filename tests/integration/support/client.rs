@@ -40,7 +40,14 @@ impl Client {
     /// Sends bytes as they are.
     #[track_caller]
     pub fn send_raw(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.get_mut().write_all(bytes.as_ref()).expect("the connection takes bytes");
+        if let Err(error) = self.stream.get_mut().write_all(bytes.as_ref()) {
+            let mut last_words = Vec::new();
+            let _ = self.stream.read_to_end(&mut last_words);
+            panic!(
+                "the connection takes no bytes, {error}; its last were {:?}",
+                last_words.escape_ascii().to_string()
+            );
+        }
     }
 
     /// Sends one request and does not wait for its reply.

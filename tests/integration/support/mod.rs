@@ -2,10 +2,12 @@
 
 #![allow(dead_code)] // not every helper has a test in every build
 
+pub mod both;
 pub mod client;
 pub mod fake_node;
 pub mod gateway;
 pub mod payload;
+pub mod program;
 pub mod real_cluster;
 pub mod shard_load;
 pub mod slot_move;

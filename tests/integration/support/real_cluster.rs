@@ -2,11 +2,11 @@
 //! private ones for tests that break things.
 
 use super::client::Client;
-use super::{PATIENCE, wait_until};
+use super::program::{bootstrap, expect};
 use slotgate::local_nodes::{LocalNodes, LocalNodesConfig};
 use std::net::SocketAddr;
-use std::process::Command;
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use tokio::runtime::{self, Runtime};
 
@@ -25,20 +25,23 @@ impl RealCluster {
     /// With more lines for each node's configuration file.
     pub fn start_with(settings: &[(&str, &str)]) -> RealCluster {
         let cluster = RealCluster::start_nodes(6, settings);
-        form(cluster.addrs(), 1);
+        cluster.form(1);
         cluster
     }
 
     /// Three primaries (nodes 0 to 2) without replicas.
     pub fn start_without_replicas(settings: &[(&str, &str)]) -> RealCluster {
         let cluster = RealCluster::start_nodes(3, settings);
-        form(cluster.addrs(), 0);
+        cluster.form(0);
         cluster
     }
 
-    /// Makes one cluster of nodes that have yet to meet.
+    /// Makes one cluster of nodes that have yet to meet, with so many replicas for each primary. It is
+    /// whole at the end: all nodes know all roles, so that a failover is voted for at once, which
+    /// `redis-cli --cluster create` does not wait for.
     pub fn form(&self, replicas: usize) {
-        form(self.addrs(), replicas);
+        let args = ["--yes", "--replicas", &replicas.to_string()];
+        expect(&bootstrap(self.addrs(), &args).output().unwrap(), 0, "Done");
     }
 
     /// Nodes in cluster mode that have yet to meet.
@@ -48,7 +51,12 @@ impl RealCluster {
 
     /// One node without cluster mode: what clients expect a Redis to be.
     pub fn start_standalone() -> RealCluster {
-        RealCluster::start_nodes(1, &[("cluster-enabled", "no")])
+        RealCluster::start_standalone_with(&[])
+    }
+
+    /// The same with more lines for its configuration file.
+    pub fn start_standalone_with(settings: &[(&str, &str)]) -> RealCluster {
+        RealCluster::start_nodes(1, &[&[("cluster-enabled", "no")], settings].concat())
     }
 
     fn start_nodes(count: usize, settings: &[(&str, &str)]) -> RealCluster {
@@ -101,55 +109,68 @@ impl RealCluster {
 /// them with its name), changes no setting, and neither empties nor counts the keyspace.
 pub fn shared() -> &'static [SocketAddr] {
     static ADDRS: OnceLock<Vec<SocketAddr>> = OnceLock::new();
-    ADDRS.get_or_init(|| {
-        let (started, addrs) = mpsc::channel();
-        let (end, ended) = mpsc::channel();
-        // A thread of its own, because nodes end with the thread that started them: a test's would
-        // take them away from the others.
-        let keeper = thread::spawn(move || {
-            let cluster = RealCluster::start();
-            started.send(cluster.addrs().to_vec()).unwrap();
-            let _ = ended.recv();
-        });
-        *KEEPER.lock().unwrap() = Some((end, keeper));
-        // SAFETY: the handler is a function without arguments that unwinds into nothing.
-        unsafe { libc::atexit(end_shared) };
-        addrs.recv().expect("the shared cluster starts; why it did not is said above")
-    })
+    ADDRS.get_or_init(keep_one)
 }
 
-static KEEPER: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>> = Mutex::new(None);
+/// A second shared cluster, for tests about the whole keyspace: one test at a time, which finds it
+/// empty, may change settings and must change them back.
+pub fn whole_keyspace() -> WholeKeyspace {
+    static ADDRS: OnceLock<Vec<SocketAddr>> = OnceLock::new();
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let addrs = ADDRS.get_or_init(keep_one);
+    for addr in addrs {
+        let mut node = Client::connect(*addr);
+        if node.call_text(&["ROLE"]).contains("master") {
+            node.expect("FLUSHALL", "+OK\r\n");
+        }
+    }
+    WholeKeyspace { addrs, _turn: turn }
+}
 
-/// Statics are never dropped, and the nodes' folder would stay behind.
-extern "C" fn end_shared() {
-    if let Ok(mut keeper) = KEEPER.lock()
-        && let Some((end, thread)) = keeper.take()
-    {
-        drop(end);
-        let _ = thread.join();
+/// The right to use [`whole_keyspace`]'s cluster.
+pub struct WholeKeyspace {
+    addrs: &'static [SocketAddr],
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for WholeKeyspace {
+    type Target = [SocketAddr];
+
+    fn deref(&self) -> &[SocketAddr] {
+        self.addrs
     }
 }
 
-/// Makes one cluster of the nodes, with so many replicas for each primary, and waits until all of them
-/// agree.
-fn form(addrs: &[SocketAddr], replicas: usize) {
-    let output = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(addrs.iter().map(SocketAddr::to_string))
-        .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
-        .output()
-        .expect("redis-cli was not found (Debian, Ubuntu: apt-get install redis-tools)");
-    assert!(output.status.success(), "redis-cli: {}", String::from_utf8_lossy(&output.stdout));
-    for addr in addrs {
-        let mut node = Client::connect(*addr);
-        wait_until(&format!("{addr} knows a whole cluster, within {PATIENCE:?}"), || {
-            let info = node.call_text(&["CLUSTER", "INFO"]);
-            let replication = node.call_text(&["INFO", "replication"]);
-            info.contains("cluster_state:ok")
-                && info.contains(&format!("cluster_known_nodes:{}\r", addrs.len()))
-                && (replicas == 0
-                    || replication.contains(&format!("connected_slaves:{replicas}"))
-                    || replication.contains("master_link_status:up"))
-        });
+/// Starts a cluster that lives until the test run ends.
+fn keep_one() -> Vec<SocketAddr> {
+    let (started, addrs) = mpsc::channel();
+    let (end, ended) = mpsc::channel();
+    // A thread of its own, because nodes end with the thread that started them: a test's would take
+    // them away from the others.
+    let keeper = thread::spawn(move || {
+        let cluster = RealCluster::start();
+        started.send(cluster.addrs().to_vec()).unwrap();
+        let _ = ended.recv();
+    });
+    let mut keepers = KEEPERS.lock().unwrap();
+    if keepers.is_empty() {
+        // SAFETY: the handler is a function without arguments that unwinds into nothing.
+        unsafe { libc::atexit(end_kept) };
+    }
+    keepers.push((end, keeper));
+    drop(keepers);
+    addrs.recv().expect("the shared cluster starts; why it did not is said above")
+}
+
+static KEEPERS: Mutex<Vec<(mpsc::Sender<()>, JoinHandle<()>)>> = Mutex::new(Vec::new());
+
+/// Statics are never dropped, and the nodes' folders would stay behind.
+extern "C" fn end_kept() {
+    if let Ok(mut keepers) = KEEPERS.lock() {
+        for (end, thread) in keepers.drain(..) {
+            drop(end);
+            let _ = thread.join();
+        }
     }
 }

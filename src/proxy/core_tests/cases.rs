@@ -1,0 +1,313 @@
+//! One situation each, played through event by event.
+
+use super::cluster::slot_of;
+use super::world::World;
+use crate::proxy::config::Config;
+use std::time::Duration;
+
+/// Streams what is larger than a thousand bytes.
+fn streaming() -> Config {
+    Config { stream_threshold: 1000, ..Config::default() }
+}
+
+fn set_of(key: &str, size: usize) -> Vec<u8> {
+    let value = "v".repeat(size);
+    format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${size}\r\n{value}\r\n", key.len()).into_bytes()
+}
+
+#[test]
+fn a_command_goes_to_the_owner_of_its_key() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    for key in ["{a}1", "{b}1", "{c}1", "{d}1"] {
+        world.send(client, &format!("SET {key} v"));
+    }
+    world.send(client, "MGET {a}1 {b}1 {c}1");
+    world.settle();
+    assert_eq!(world.last(client), "*3\r\n$6\r\n{a}1=v\r\n$6\r\n{b}1=v\r\n$6\r\n{c}1=v\r\n");
+    world.heal();
+}
+
+#[test]
+fn a_large_reply_reaches_its_client_whole() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(500_000));
+    world.send(client, "GET {a}1");
+    world.send(client, "PING");
+    world.settle();
+    assert_eq!(world.replies(client).iter().map(String::len).collect::<Vec<_>>(), [500_011, 7]);
+    world.heal();
+}
+
+#[test]
+fn a_blocked_client_that_leaves_takes_its_connection_along() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "BLPOP {a}1 0");
+    world.settle();
+    world.leave(client);
+    assert_eq!(world.core.exclusive_count, 0);
+    let other = world.connect();
+    world.send(other, "BLPOP {a}1 0");
+    world.settle();
+    let third = world.connect();
+    world.send(third, "SET {a}1 v");
+    world.settle();
+    assert_eq!(world.last(other), "*2\r\n$4\r\n{a}1\r\n$1\r\nv\r\n");
+    world.heal();
+}
+
+#[test]
+fn a_half_closed_client_is_closed_once_it_has_all_replies() {
+    for rest in [&b""[..], b"*1\r\n$4\r\nPI", b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n"] {
+        let mut world = World::new(Config { output_soft_limit: 2000, ..Config::default() });
+        let client = world.connect();
+        world.cluster.data[1].insert("{a}1".into(), "v".repeat(5000));
+        world.take(client, 100);
+        world.send(client, "GET {a}1");
+        world.settle();
+        world.send_bytes(client, rest);
+        world.finish(client);
+        world.take(client, usize::MAX);
+        world.settle();
+        assert_eq!(world.clients[client].ix, None, "{rest:?}");
+        assert_eq!(world.clients[client].received.len(), 5009);
+    }
+}
+
+#[test]
+fn a_node_that_does_not_answer_in_time_is_given_up() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "APPEND {a}1 0:0;");
+    for _ in 0..70 {
+        world.advance(Duration::from_secs(1));
+    }
+    assert!(world.last(client).starts_with("-IOERR outcome unknown"), "{}", world.last(client));
+    world.heal();
+}
+
+#[test]
+fn a_watch_that_was_lost_fails_its_transaction() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "WATCH {a}1");
+    world.settle();
+    let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.is_kept).unwrap();
+    world.cut(ix);
+    for line in ["MULTI", "APPEND {a}1 x", "EXEC"] {
+        world.send(client, line);
+    }
+    world.settle();
+    assert_eq!(world.last(client), "*-1\r\n");
+    world.heal();
+}
+
+#[test]
+fn a_watch_that_breaks_does_not_end_the_large_request_of_its_client() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.send(client, "WATCH {b}1");
+    world.settle();
+    let (watched, _) = world.core.backends.iter().find(|(_, backend)| backend.is_kept).unwrap();
+    world.clients[client].transit = set_of("{a}1", 50_000);
+    world.arrive(client, 5000);
+    world.serve();
+    world.cut(watched);
+    world.settle();
+    world.heal();
+}
+
+#[test]
+fn a_large_value_is_streamed_to_its_node() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    let frame = set_of("{a}1", 3_000_000);
+    world.clients[client].transit.extend_from_slice(&frame);
+    world.send(client, "PING");
+    world.settle();
+    assert_eq!(world.replies(client).len(), 2, "{:?}", world.replies(client));
+    assert_eq!(world.cluster.data[1]["{a}1"].len(), 3_000_000);
+    world.heal();
+}
+
+#[test]
+fn a_large_value_for_a_slow_node_does_not_pile_up() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.clients[client].transit = set_of("{a}1", 9_000_000);
+    world.arrive(client, 5_000);
+    world.serve();
+    let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.upload.is_some()).unwrap();
+    for _ in 0..100 {
+        world.clog(ix, 200_000);
+        world.arrive(client, 300_000);
+        assert!(world.core.backends[ix].wire.outbox.memory() < 3 << 20);
+    }
+    world.clog(ix, usize::MAX);
+    world.settle();
+    assert_eq!(world.cluster.data[1]["{a}1"].len(), 9_000_000);
+    world.heal();
+}
+
+#[test]
+fn a_large_value_whose_slot_moves_meanwhile_is_refused_and_nothing_of_it_is_sent_again() {
+    for cut in [false, true] {
+        let mut world = World::new(streaming());
+        let client = world.connect();
+        let frame = set_of("{a}1", 900_000);
+        world.clients[client].transit.extend_from_slice(&frame);
+        world.arrive(client, 5_000);
+        world.serve();
+        let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.upload.is_some()).unwrap();
+        world.clog(ix, 7);
+        world.arrive(client, 300_000);
+        world.arrive(client, usize::MAX);
+        if cut {
+            world.cut(ix);
+        } else {
+            world.cluster.owners.get_mut(&slot_of("a")).unwrap().target = Some(0);
+            world.cluster.finish_move(slot_of("a"));
+            world.clog(ix, usize::MAX);
+        }
+        world.settle();
+        assert!(world.last(client).starts_with("-TRYAGAIN not run"), "{}", world.last(client));
+        world.heal();
+        assert!(!world.cluster.data[0].contains_key("{a}1") && !world.cluster.data[1].contains_key("{a}1"));
+    }
+}
+
+#[test]
+fn a_large_value_of_a_watching_client_does_not_go_over_the_watched_connection() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.send(client, "WATCH {b}1");
+    world.settle();
+    world.clients[client].transit = set_of("{a}1", 50_000);
+    world.arrive(client, 5000);
+    world.serve();
+    world.settle();
+    assert_eq!(world.cluster.data[1].get("{a}1").map(String::len), Some(50_000));
+    world.send(client, "UNWATCH");
+    world.heal();
+}
+
+#[test]
+fn a_large_value_that_no_node_takes_is_thrown_away_and_the_client_goes_on() {
+    let mut world = World::new(Config { exclusive_connections: 0, ..streaming() });
+    let client = world.connect();
+    world.clients[client].transit = set_of("{a}1", 50_000);
+    world.arrive(client, 5000);
+    world.serve();
+    world.send(client, "PING");
+    world.settle();
+    let replies = world.replies(client);
+    assert!(
+        replies.len() == 2 && replies[0].starts_with("-TRYAGAIN") && replies[1] == "+PONG\r\n",
+        "{replies:?}"
+    );
+    world.heal();
+}
+
+#[test]
+fn a_large_value_that_waits_too_long_for_its_node_is_thrown_away_and_the_client_goes_on() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.fail_over(1);
+    world.cluster.is_alive = [true, false, true, false];
+    world.clients[client].transit = set_of("{a}1", 50_000);
+    world.arrive(client, 5000);
+    for _ in 0..12 {
+        world.advance(Duration::from_secs(1));
+    }
+    world.send(client, "PING");
+    world.settle();
+    let replies = world.replies(client);
+    assert!(
+        replies.len() == 2 && replies[0].starts_with("-CLUSTERDOWN") && replies[1] == "+PONG\r\n",
+        "{replies:?}"
+    );
+    world.heal();
+}
+
+#[test]
+fn a_large_read_that_fails_when_asked_again_leaves_no_gate() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5000));
+    world.send(client, "GET {a}1");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 1);
+    world.deliver(pipe, 2000);
+    world.cluster.data[1].insert("{a}1".into(), "small".into());
+    world.settle();
+    assert_eq!(world.replies(client), ["$5\r\nsmall\r\n"]);
+    world.heal();
+}
+
+#[test]
+fn a_command_for_one_shard_does_not_wait_for_an_earlier_one_to_another() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "GETRANGE {b}1 0 0");
+    world.send(client, "SMOVE {a}1 {a}2 0:1;");
+    world.send(client, "APPEND {a}1 0:2;");
+    let fast = world.pipe_to(1);
+    for _ in 0..3 {
+        world.run(fast, 10);
+        world.deliver(fast, usize::MAX);
+    }
+    assert_eq!(world.cluster.data[1]["{a}1"], "0:1;0:2;");
+    world.settle();
+    world.heal();
+}
+
+#[test]
+fn a_client_that_does_not_read_its_large_reply_holds_up_the_node_and_no_memory() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5_000_000));
+    world.take(client, 1000);
+    world.send(client, "GET {a}1");
+    world.settle();
+    let waiting = world.core.sessions[world.clients[client].ix.unwrap()].unwritten();
+    assert!(waiting < 1 << 20, "{waiting} bytes wait");
+    world.take(client, usize::MAX);
+    world.settle();
+    assert_eq!(world.last(client).len(), 5_000_012);
+    world.heal();
+}
+
+#[test]
+fn nothing_follows_a_reply_that_was_cut() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5_000_000));
+    world.take(client, 1000);
+    world.send(client, "GET {a}1");
+    world.settle();
+    world.advance(Duration::from_secs(100));
+    world.take(client, usize::MAX);
+    world.settle();
+    assert_eq!(world.clients[client].received.len(), 1000);
+    assert_eq!(world.clients[client].ix, None);
+    world.heal();
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_even_while_it_is_owed_replies() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5000));
+    world.take(client, 100);
+    world.send(client, "GET {a}1");
+    world.settle();
+    world.send(client, "BLPOP {a}2 0");
+    world.settle();
+    for _ in 0..100 {
+        world.advance(Duration::from_secs(1));
+    }
+    assert_eq!(world.clients[client].ix, None);
+    world.heal();
+}

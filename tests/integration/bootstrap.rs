@@ -1,0 +1,158 @@
+//! `slotgate bootstrap` and `check` on real nodes.
+
+use super::support::program::{bootstrap, expect, run, states};
+use super::support::real_cluster::RealCluster;
+use super::support::wait_until;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::process::ExitStatus;
+
+#[test]
+fn lone_nodes_become_a_whole_cluster_once_and_check_sees_what_dies() {
+    let mut cluster = RealCluster::start_unformed(6);
+    let addrs = cluster.addrs().to_vec();
+    let first = addrs[0].to_string();
+    expect(&bootstrap(&addrs, &["--dry-run"]).output().unwrap(), 0, "give slots 5461-10922 to");
+    expect(&bootstrap(&addrs, &[]).output().unwrap(), 1, "Nothing was changed");
+    assert!(states(&addrs).iter().all(|lines| lines.len() == 1), "a dry run and a refusal change nothing");
+    expect(&run(&["check", &first]), 1, "no node owns the slots 0-16383");
+
+    expect(&bootstrap(&addrs, &["--yes"]).output().unwrap(), 0, "Done: 6 nodes agree");
+    expect(&run(&["check", &addrs[5].to_string()]), 0, "Nothing is wrong: 6 nodes agree");
+    for (replica, primary) in [(3, 0), (4, 1), (5, 2)] {
+        let info = cluster.client(replica).call_text(&["INFO", "replication"]);
+        assert!(info.contains(&format!("master_port:{}\r", addrs[primary].port())), "{info}");
+    }
+
+    let before = states(&addrs);
+    expect(&bootstrap(&addrs, &["--yes"]).output().unwrap(), 0, "nothing was changed");
+    let again = bootstrap(&addrs, &["--yes", "--output", "json"]).output().unwrap();
+    expect(&again, 0, "\"unchanged\"");
+    assert_eq!(states(&addrs), before);
+
+    cluster.kill(4);
+    let output = run(&["check", &first, "--output", "json"]);
+    expect(&output, 1, "\"silent\"");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["healthy"], report["nodes"].as_array().unwrap().len()), (&false.into(), 5));
+    assert_eq!(run(&["check"]).status.code(), Some(2));
+    assert_eq!(run(&["check", "no-port"]).status.code(), Some(2));
+}
+
+/// A pipe that takes one line until that is read: a program which tells of each step before it does it
+/// gets no further than the step whose line lies in the pipe.
+struct OneLine {
+    reader: File,
+    /// Lines are copied through here to be looked at without being taken.
+    copies: (File, File),
+}
+
+impl OneLine {
+    fn new() -> (OneLine, File) {
+        // In packet mode (O_DIRECT) each write takes a slot, and the smallest pipe has one.
+        let (reader, writer) = pipe(libc::O_DIRECT);
+        // SAFETY: fcntl touches no memory of ours.
+        assert!(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 1) } > 0);
+        (OneLine { reader, copies: pipe(0) }, writer)
+    }
+
+    /// The line that lies in the pipe, which stays there; `None` when the writer is gone.
+    fn peek(&mut self) -> Option<String> {
+        let (from, to) = (self.reader.as_raw_fd(), self.copies.1.as_raw_fd());
+        // SAFETY: tee touches no memory of ours.
+        let len = usize::try_from(unsafe { libc::tee(from, to, 4096, 0) }).expect("tee copies between pipes");
+        let mut line = vec![0; len];
+        self.copies.0.read_exact(&mut line).unwrap();
+        (len > 0).then(|| String::from_utf8(line).unwrap())
+    }
+
+    fn take(&mut self) {
+        assert!(self.reader.read(&mut [0; 4096]).unwrap() > 0);
+    }
+}
+
+fn pipe(flags: i32) -> (File, File) {
+    let mut ends = [0; 2];
+    // SAFETY: pipe2 writes two descriptors, which are ours alone.
+    unsafe {
+        assert_eq!(libc::pipe2(ends.as_mut_ptr(), flags | libc::O_CLOEXEC), 0);
+        (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1]))
+    }
+}
+
+/// A run that is killed in its first step, or in the next one when it was `last`'s: that step, or its
+/// status when it had none.
+fn killed_in_a_step(addrs: &[SocketAddr], last: Option<&str>) -> Result<String, ExitStatus> {
+    let (mut lines, writer) = OneLine::new();
+    // The command, which holds the write end, is dropped at the end of this statement.
+    let mut child = bootstrap(addrs, &["--yes"]).stdout(writer).spawn().unwrap();
+    while let Some(line) = lines.peek() {
+        if let Some((_, step)) = line.trim_end().split_once("] ")
+            && Some(step) != last
+        {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return Ok(step.to_string());
+        }
+        lines.take();
+    }
+    Err(child.wait().unwrap())
+}
+
+#[test]
+fn a_bootstrap_that_is_killed_in_every_step_is_finished_by_the_next() {
+    let cluster = RealCluster::start_unformed(6);
+    let addrs = cluster.addrs();
+    let plan = bootstrap(addrs, &["--dry-run", "--output", "json"]).output().unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let steps = plan["plan"]["actions"].as_array().unwrap();
+    let mut killed_in: Vec<String> = Vec::new();
+    let mut ended = None;
+    wait_until("a run finds nothing left to do", || {
+        match killed_in_a_step(addrs, killed_in.last().map(String::as_str)) {
+            Ok(step) => killed_in.push(step),
+            Err(status) => ended = Some(status),
+        }
+        ended.is_some()
+    });
+    assert!(ended.unwrap().success());
+    assert_eq!(steps.len(), 17);
+    for step in steps.iter().map(|step| step.as_str().unwrap()) {
+        assert!(killed_in.iter().any(|killed| killed == step), "no run was killed in {step}: {killed_in:?}");
+    }
+    expect(&run(&["check", &addrs[0].to_string(), "--replicas", "1"]), 0, "Nothing is wrong");
+}
+
+#[test]
+fn nodes_that_are_not_empty_are_refused_by_name_and_nothing_is_changed() {
+    let cluster = RealCluster::start_unformed(8);
+    let addrs = cluster.addrs();
+    let mut with_key = cluster.client(4);
+    with_key.expect("CLUSTER ADDSLOTSRANGE 0 16383", "+OK\r\n");
+    wait_until("a lone node with all slots serves", || with_key.call_text(&["SET", "a", "1"]) == "+OK\r\n");
+    with_key.expect("CLUSTER DELSLOTSRANGE 0 16383", "+OK\r\n");
+    let port = addrs[6].port().to_string();
+    assert_eq!(cluster.client(7).call_text(&["CLUSTER", "MEET", "127.0.0.1", &port]), "+OK\r\n");
+    wait_until("two nodes are a cluster of their own", || {
+        [6, 7].iter().all(|ix| {
+            let nodes = cluster.client(*ix).call_text(&["CLUSTER", "NODES"]);
+            nodes.matches(" connected").count() == 2 && !nodes.contains("handshake")
+        })
+    });
+
+    let before = states(addrs);
+    let refused = bootstrap(&addrs[..6], &["--yes"]).output().unwrap();
+    expect(&refused, 3, &format!("{} is not empty: it holds 1 keys", addrs[4]));
+    let foreign: Vec<SocketAddr> = [0, 1, 2, 3, 5, 6].map(|ix| addrs[ix]).to_vec();
+    let refused = bootstrap(&foreign, &["--yes"]).output().unwrap();
+    expect(
+        &refused,
+        3,
+        &format!("{} is not empty: it already belongs to a cluster with {}", addrs[6], addrs[7]),
+    );
+    let refused = bootstrap(&addrs[..4], &["--yes"]).output().unwrap();
+    expect(&refused, 2, "name 6 nodes");
+    assert_eq!(states(addrs), before);
+}

@@ -1,0 +1,5 @@
+//! What a client may rely on, trap by trap: where a gateway in front of a cluster could give itself away,
+//! lose a reply or answer something else than one plain server does.
+
+mod client_state;
+mod protocol;
