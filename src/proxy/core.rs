@@ -15,7 +15,7 @@ use crate::command::{KeyRef, Table};
 use crate::resp::{RequestScanner, Version};
 use crate::telemetry::{Close, Recorder};
 use crate::topology::{Health, NodeId, ShardIx, SharedTopology, Slot, Snapshot};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -44,8 +44,6 @@ pub struct Backend {
     pub is_relaying: bool,
     /// Not read for now: its owner does not keep up.
     pub is_paused: bool,
-    /// The node has ended its side; the end comes after what it sent before.
-    pub is_hung_up: bool,
     pub is_dirty: bool,
 }
 
@@ -107,7 +105,16 @@ pub struct Core {
     pub backends: Slab<Backend>,
     pub idle_exclusive: FxHashMap<(SocketAddr, NodeId, Version), Vec<usize>>,
     pub exclusive_count: usize,
+    /// Held requests that are to be tried soon.
     pub held: VecDeque<Held>,
+    /// Held requests that could not be sent when they were tried, oldest first.
+    pub parked: VecDeque<Held>,
+    pub parked_places: FxHashSet<(SessionKey, Slot)>,
+    /// When parked requests are looked at again if nothing happens, in microseconds of the worker's clock.
+    pub parked_due: u64,
+    /// Something happened that may help parked requests.
+    pub wants_parked: bool,
+    /// Of held and parked requests together.
     pub held_bytes: usize,
     /// Held requests are to be looked at before the turn ends.
     pub wants_release: bool,
@@ -178,6 +185,10 @@ impl Core {
             idle_exclusive: FxHashMap::default(),
             exclusive_count: 0,
             held: VecDeque::new(),
+            parked: VecDeque::new(),
+            parked_places: FxHashSet::default(),
+            parked_due: 0,
+            wants_parked: false,
             held_bytes: 0,
             wants_release: false,
             wants_topology: false,
@@ -226,13 +237,15 @@ impl Core {
         for backend in owned {
             self.close_backend(backend, false);
         }
-        self.held.retain(|held| {
-            let stays = held.tag.session != key;
-            if !stays {
-                self.held_bytes -= held.request.len();
-            }
-            stays
-        });
+        for queue in [&mut self.held, &mut self.parked] {
+            queue.retain(|held| {
+                let stays = held.tag.session != key;
+                if !stays {
+                    self.held_bytes -= held.request.len();
+                }
+                stays
+            });
+        }
         if session.out.capacity() > 0 {
             self.recycle(session.out);
         }
@@ -329,6 +342,7 @@ impl Core {
         });
         self.connect_shared();
         self.wants_release = true;
+        self.wants_parked = true;
         self.move_subscriptions();
     }
 
@@ -418,7 +432,6 @@ impl Core {
             is_one_way: false,
             is_relaying: false,
             is_paused: false,
-            is_hung_up: false,
             is_dirty: false,
         });
         if lane == Lane::Exclusive {
@@ -470,6 +483,7 @@ impl Core {
         let wire = &self.backends[ix].wire;
         self.backoffs.remove(&(wire.addr, wire.node));
         self.wants_release = true;
+        self.wants_parked |= self.backends[ix].lane == Lane::Shared;
         self.mark_backend(ix);
         let pipes = &self.pipes[Version::Resp2 as usize];
         if !self.has_connected && pipes.iter().all(|pipe| self.pipe(*pipe).is_some()) {
@@ -517,7 +531,7 @@ impl Core {
 
     /// Whether something waits for the clock sooner than in a second.
     pub fn is_waiting(&self) -> bool {
-        !self.held.is_empty() || !self.backoffs.is_empty()
+        self.held_count() > 0 || !self.backoffs.is_empty()
     }
 
     /// The kernel took `count` bytes for a node.
@@ -579,14 +593,14 @@ impl Core {
     /// milliseconds while anything waits.
     pub fn tick(&mut self) {
         self.connect_shared();
-        self.wants_release |= !self.held.is_empty();
+        self.wants_release |= self.held_count() > 0;
         self.move_subscriptions();
     }
 
     /// What is due once a second: timeouts, memory, metrics.
     pub fn tick_second(&mut self) {
         self.check_subscriber();
-        self.recorder.held_now(self.held.len());
+        self.recorder.held_now(self.held_count());
         self.recorder.flush();
         let timeout = self.config.request_timeout;
         let hung: Vec<usize> = self

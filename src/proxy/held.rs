@@ -8,12 +8,14 @@ use super::core::{Core, NO_BACKEND};
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
 use super::redirect::Cause;
+use super::session::Gate;
 use super::settle::ASKING;
 use crate::command::Flags;
 use crate::resp::Version;
 use crate::telemetry::{Outcome, Reason};
 use crate::topology::{NodeId, Slot};
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,11 +25,22 @@ const IDLE_EXCLUSIVE: usize = 64;
 /// a connection is there within milliseconds, or not at all.
 const NODE_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Parked requests are looked at when the topology changes or a node can be reached again; for whatever
+/// else may help them, and for the end of their time, also at this pace, and the less often the more there
+/// are: looking at them must not delay requests for other shards.
+const PARKED_PACE: Duration = Duration::from_millis(5);
+const PARKED_COST: Duration = Duration::from_micros(10);
+
+/// Whose order a request must keep, and where.
+fn place_of(tag: &Tag) -> Option<(SessionKey, Slot)> {
+    tag.aim.slot().map(|slot| (tag.session, slot))
+}
+
 impl Core {
     /// Lets a request wait, or refuses it when too much waits already.
     pub fn hold(&mut self, mut held: Held) {
         let key = held.tag.session;
-        if self.held.len() >= self.config.held_requests
+        if self.held_count() >= self.config.held_requests
             || self.held_bytes + held.request.len() > self.config.held_bytes
         {
             return self.answer_error(
@@ -42,79 +55,56 @@ impl Core {
             self.recorder.held();
         }
         let Some(session) = self.session_of(key) else { return };
+        let mut has_later = false;
         if let Some(slot) = held.tag.aim.slot() {
-            session.gate(slot, held.tag.ticket, held.tag.part, NO_BACKEND);
+            let (ticket, part) = (held.tag.ticket, held.tag.part);
+            session.gate(slot, ticket, part, NO_BACKEND);
+            let is_later = |other: &Gate| other.slot == slot && (other.ticket, other.part) > (ticket, part);
+            has_later = session.gates.iter().any(is_later);
         }
-        let place = |tag: &Tag| (tag.ticket, tag.part);
-        let has_later = session.gates.iter().any(|gate| {
-            Some(gate.slot) == held.tag.aim.slot() && (gate.ticket, gate.part) > place(&held.tag)
-        });
-        let later = |other: &Held| {
-            other.tag.session == key
-                && other.tag.aim.slot() == held.tag.aim.slot()
-                && place(&other.tag) > place(&held.tag)
-        };
-        let at = if has_later { self.held.iter().position(later) } else { None };
         self.held_bytes += held.request.len();
-        self.held.insert(at.unwrap_or(self.held.len()), held);
         self.wants_release = true;
+        if !has_later {
+            return self.held.push_back(held);
+        }
+        // It was tried while a later one waited: it still comes first.
+        let (tag, place) = (held.tag, place_of(&held.tag));
+        let is_later = |other: &Held| {
+            place_of(&other.tag) == place && (other.tag.ticket, other.tag.part) > (tag.ticket, tag.part)
+        };
+        if let Some(at) = self.parked.iter().position(is_later) {
+            self.parked.insert(at, held);
+        } else {
+            let at = self.held.iter().position(is_later).unwrap_or(self.held.len());
+            self.held.insert(at, held);
+        }
     }
 
     /// Sends what can be sent of the held requests, in order, and gives up those whose time is over.
     pub fn release_held(&mut self) {
         self.wants_release = false;
-        if self.held.is_empty() {
-            return;
-        }
         let is_new_topology =
             std::mem::replace(&mut self.released_version, self.topology.version) != self.topology.version;
-        let hold = self.config.hold.as_micros() as u64;
-        let mut waiting: HashSet<(SessionKey, Slot)> = HashSet::new();
-        let mut queue = std::mem::take(&mut self.held);
-        let mut kept = std::collections::VecDeque::new();
-        while let Some(mut held) = queue.pop_front() {
-            let mut tag = held.tag;
-            let place = tag.aim.slot().map(|slot| (tag.session, slot));
-            let size = held.request.len();
-            let now = self.now_us;
-            let Some(session) = self.session_of(tag.session) else {
-                self.held_bytes -= size;
-                continue;
-            };
-            if tag.purpose == Purpose::Stream && !session.pipeline.is_first(tag.ticket) {
-                // Nothing delays it but the client's earlier replies.
-                tag.held_at = now;
-                held.tag.held_at = now;
-            }
-            if held.behind == 0 && held.is_overtaken {
-                self.held_bytes -= size;
-                self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::Overtaken);
-                continue;
-            }
-            if self.now_us - tag.held_at > hold {
-                self.held_bytes -= size;
-                let held_for = Duration::from_micros(self.now_us - tag.held_at);
-                let error = ErrorReply::GaveUp { cause: held.cause, slot: tag.aim.slot(), held: held_for };
-                let reason = match held.cause {
-                    Cause::Moved | Cause::Ask => Reason::Redirects,
-                    _ => Reason::Unreachable,
-                };
-                self.answer_error(&tag, Outcome::Refused, reason, &error);
-                continue;
-            }
-            // Not by the changes that redirects make themselves: nodes that disagree would be asked without end.
-            let is_told =
-                is_new_topology && !matches!(held.cause, Cause::TryAgain | Cause::Moved | Cause::Ask);
-            let is_due = self.now_us >= held.retry_at || is_told;
-            let is_first = place.is_none_or(|place| !waiting.contains(&place));
-            let unsent =
-                if is_due && is_first && held.behind == 0 { self.try_forward(held) } else { Some(held) };
-            match unsent {
-                None => {
-                    self.held_bytes -= size;
-                    self.recorder.retried();
+        if std::mem::take(&mut self.wants_parked) || self.now_us >= self.parked_due {
+            let parked = std::mem::take(&mut self.parked);
+            self.parked_places.clear();
+            for held in parked {
+                if let Some((held, _)) = self.release(held, is_new_topology, false) {
+                    self.park(held);
                 }
-                Some(held) => {
+            }
+            let pace = PARKED_PACE + PARKED_COST * self.parked.len() as u32;
+            self.parked_due = self.now_us + pace.as_micros() as u64;
+        }
+        let mut waiting: FxHashSet<(SessionKey, Slot)> = FxHashSet::default();
+        let mut kept = VecDeque::new();
+        for held in std::mem::take(&mut self.held) {
+            let place = place_of(&held.tag);
+            let is_behind = place.is_some_and(|place| waiting.contains(&place));
+            match self.release(held, is_new_topology, is_behind) {
+                None => {}
+                Some((held, true)) => self.park(held),
+                Some((held, false)) => {
                     waiting.extend(place);
                     kept.push_back(held);
                 }
@@ -123,6 +113,64 @@ impl Core {
         // Answers given meanwhile may have held further requests.
         kept.append(&mut self.held);
         self.held = kept;
+    }
+
+    /// How many requests are held.
+    pub fn held_count(&self) -> usize {
+        self.held.len() + self.parked.len()
+    }
+
+    /// Sends a held request, or gives it up, or gives it back: then also whether nothing but an event can
+    /// help it. `is_behind`: an earlier one for its place waits.
+    fn release(&mut self, mut held: Held, is_new_topology: bool, is_behind: bool) -> Option<(Held, bool)> {
+        let (now, size) = (self.now_us, held.request.len());
+        let Some(session) = self.session_of(held.tag.session) else {
+            self.held_bytes -= size;
+            return None;
+        };
+        let is_stream = held.tag.purpose == Purpose::Stream;
+        if is_stream && !session.pipeline.is_first(held.tag.ticket) {
+            // Nothing delays it but the client's earlier replies.
+            held.tag.held_at = now;
+        }
+        let tag = held.tag;
+        if held.behind == 0 && held.is_overtaken {
+            self.held_bytes -= size;
+            self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::Overtaken);
+            return None;
+        }
+        if now - tag.held_at > self.config.hold.as_micros() as u64 {
+            self.held_bytes -= size;
+            let held_for = Duration::from_micros(now - tag.held_at);
+            let error = ErrorReply::GaveUp { cause: held.cause, slot: tag.aim.slot(), held: held_for };
+            let reason = match held.cause {
+                Cause::Moved | Cause::Ask => Reason::Redirects,
+                _ => Reason::Unreachable,
+            };
+            self.answer_error(&tag, Outcome::Refused, reason, &error);
+            return None;
+        }
+        // Not by the changes that redirects make themselves: nodes that disagree would be asked without end.
+        let is_told = is_new_topology && !matches!(held.cause, Cause::TryAgain | Cause::Moved | Cause::Ask);
+        if (now < held.retry_at && !is_told) || is_behind || held.behind > 0 {
+            return Some((held, false));
+        }
+        if place_of(&tag).is_some_and(|place| self.parked_places.contains(&place)) {
+            return Some((held, true));
+        }
+        match self.try_forward(held) {
+            None => {
+                self.held_bytes -= size;
+                self.recorder.retried();
+                None
+            }
+            Some(held) => Some((held, !is_stream)),
+        }
+    }
+
+    fn park(&mut self, held: Held) {
+        self.parked_places.extend(place_of(&held.tag));
+        self.parked.push_back(held);
     }
 
     /// Sends a request if its node takes requests now; gives it back otherwise.
@@ -136,8 +184,6 @@ impl Core {
         if tag.purpose == Purpose::Stream {
             let session = self.session_of(tag.session)?;
             if !session.pipeline.is_first(tag.ticket) || session.busy.is_some() {
-                // Its time counts from its turn on.
-                held.tag.held_at = self.now_us;
                 return Some(held);
             }
         }
@@ -202,7 +248,7 @@ impl Core {
                 && held.tag.aim.slot() == Some(slot)
                 && (held.tag.ticket, held.tag.part) < (tag.ticket, tag.part)
         };
-        for held in self.held.iter_mut().filter(is_earlier) {
+        for held in self.held.iter_mut().chain(&mut self.parked).filter(is_earlier) {
             held.behind -= 1;
             held.is_overtaken |= was_served && !(follower_is_read && is_read(&held.tag));
             self.wants_release = true;

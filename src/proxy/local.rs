@@ -320,7 +320,7 @@ impl Core {
             shards: self.topology.shards().len(),
             nodes: self.topology.nodes().len(),
             slots_served: self.topology.served(),
-            held: self.held.len(),
+            held: self.held_count(),
             max_clients: self.config.max_clients,
         }
     }

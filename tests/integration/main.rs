@@ -14,6 +14,8 @@ mod command_keys;
 mod command_table;
 mod config;
 mod demo;
+mod drain;
+mod failover;
 mod large_values;
 mod migration;
 mod model;

@@ -29,7 +29,15 @@ fn ask(asked: &Asked, key: &str, to: usize) -> Answer {
 }
 
 fn gateway_for(nodes: &FakeCluster) -> Gateway {
-    Gateway::start_with(nodes.addrs(), &["--workers", "1", "--hold", "2s"])
+    gateway_with(nodes, &["--hold", "2s"])
+}
+
+/// One worker, connected to all nodes: requests leave at once.
+fn gateway_with(nodes: &FakeCluster, args: &[&str]) -> Gateway {
+    let gateway = Gateway::start_with(nodes.addrs(), &[&["--workers", "1"], args].concat());
+    let count = nodes.addrs().len() as f64;
+    wait_until("it has connected to all nodes", || gateway.metric("slotgate_backends") == count);
+    gateway
 }
 
 /// Sends the lines in one write, so that all of them are under way at once.
@@ -82,7 +90,7 @@ fn an_address_that_no_node_of_the_cluster_has_is_never_connected_to() {
         Some(("LLEN", key)) => say(format!("-MOVED {} localhost:{}\r\n", slot_of(key), addr.port())),
         _ => say(":1\r\n"),
     });
-    let gateway = Gateway::start_with(nodes.addrs(), &["--hold", "500ms"]);
+    let gateway = gateway_with(&nodes, &["--hold", "500ms"]);
     let mut client = gateway.client();
     for command in ["GET", "STRLEN", "LLEN"] {
         let reply = client.call_text(&[command, "k"]);
@@ -324,7 +332,7 @@ fn a_transaction_that_a_redirect_discarded_is_run_whole_at_the_other_node() {
 fn a_node_that_is_full_or_gone_is_tried_again_and_its_requests_wait() {
     let key = key_of(0);
     let nodes = FakeCluster::start(2, |asked| say(bulk(asked.line)));
-    let gateway = Gateway::start_with(nodes.addrs(), &["--workers", "1", "--hold", "60s"]);
+    let gateway = gateway_with(&nodes, &["--hold", "60s"]);
     let mut client = gateway.client();
     let (get, reply) = (["GET", key.as_str()], bulk(format!("GET {key}")));
     assert_eq!(client.call(&get), reply);
@@ -351,8 +359,7 @@ fn a_node_that_is_full_or_gone_is_tried_again_and_its_requests_wait() {
 fn what_waits_is_bounded_in_number_bytes_and_time() {
     let (dead, live) = (key_of(0), key_of(1));
     let nodes = FakeCluster::start(2, |asked| say(bulk(asked.line)));
-    let args = ["--workers", "1", "--hold", "3s", "--held-requests", "4", "--held-bytes", "300KB"];
-    let gateway = Gateway::start_with(nodes.addrs(), &args);
+    let gateway = gateway_with(&nodes, &["--hold", "3s", "--held-requests", "4", "--held-bytes", "300KB"]);
     gateway.client().call(&["GET", &dead]);
     nodes.kill(0);
     let mut clients: Vec<Client> = (0..6).map(|_| gateway.client()).collect();
@@ -419,7 +426,7 @@ fn a_node_that_says_nothing_is_given_up_after_the_request_timeout_and_not_sooner
         }
         _ => say("+OK\r\n"),
     });
-    let gateway = Gateway::start_with(nodes.addrs(), &["--workers", "1", "--request-timeout", "3s"]);
+    let gateway = gateway_with(&nodes, &["--request-timeout", "3s"]);
     let mut client = gateway.client();
     client.expect(&format!("SET {key} 1"), "+OK\r\n");
     // A connection that was idle for longer than that is as good as any.
@@ -434,7 +441,7 @@ fn a_node_that_says_nothing_is_given_up_after_the_request_timeout_and_not_sooner
 fn invariant_4_what_nodes_cannot_tell_any_more_is_not_forgotten() {
     let key = key_of(0);
     let nodes = FakeCluster::start(2, |asked| say(bulk(asked.line)));
-    let gateway = Gateway::start_with(nodes.addrs(), &["--refresh", "100ms", "--hold", "0s"]);
+    let gateway = gateway_with(&nodes, &["--refresh", "100ms", "--hold", "0s"]);
     let mut client = gateway.client();
     let reply = bulk(format!("GET {key}"));
     assert_eq!(client.call(&["GET", &key]), reply);

@@ -389,7 +389,7 @@ impl World {
 
     /// Checks that nothing is under way and that all that was lent came back.
     pub fn check_clean(&self) {
-        assert_eq!((self.core.held.len(), self.core.held_bytes), (0, 0), "held");
+        assert_eq!((self.core.held_count(), self.core.held_bytes), (0, 0), "held");
         for (ix, session) in &self.core.sessions {
             assert!(session.gates.is_empty(), "session {ix} has gates: {:?}", session.gates);
             assert!(session.pipeline.is_empty(), "session {ix} owes replies");

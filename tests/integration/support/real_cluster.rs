@@ -10,6 +10,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use tokio::runtime::{self, Runtime};
 
+/// Nodes that nobody ends should not be taken for dead because the machine is busy.
+const CALM: (&str, &str) = ("cluster-node-timeout", "60000");
+
 /// A cluster of its own: three primaries (nodes 0 to 2), a replica for each. It ends with the thread
 /// that started it.
 pub struct RealCluster {
@@ -25,20 +28,24 @@ impl RealCluster {
     /// With more lines for each node's configuration file.
     pub fn start_with(settings: &[(&str, &str)]) -> RealCluster {
         let cluster = RealCluster::start_nodes(6, settings);
-        form(cluster.addrs(), 1);
+        cluster.form(1);
         cluster
     }
 
     /// Three primaries (nodes 0 to 2) without replicas.
+    /// They bear long silence, so that a busy machine looks like no failure, unless `settings` say otherwise.
     pub fn start_without_replicas(settings: &[(&str, &str)]) -> RealCluster {
-        let cluster = RealCluster::start_nodes(3, settings);
-        form(cluster.addrs(), 0);
+        let cluster = RealCluster::start_nodes(3, &[&[CALM], settings].concat());
+        cluster.form(0);
         cluster
     }
 
-    /// Makes one cluster of nodes that have yet to meet.
+    /// Makes one cluster of nodes that have yet to meet, with so many replicas for each primary. It is
+    /// whole at the end: all nodes know all roles, so that a failover is voted for at once, which
+    /// `redis-cli --cluster create` does not wait for.
     pub fn form(&self, replicas: usize) {
-        form(self.addrs(), replicas);
+        let args = ["--yes", "--replicas", &replicas.to_string()];
+        expect(&bootstrap(self.addrs(), &args).output().unwrap(), 0, "Done");
     }
 
     /// Nodes in cluster mode that have yet to meet.
@@ -81,6 +88,14 @@ impl RealCluster {
     /// Starts node `ix` again on its data, ending it first when it runs.
     pub fn restart(&mut self, ix: usize) {
         self.runtime.block_on(self.nodes.restart(ix)).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Ends node `ix` and starts one at its address that has never heard of the others.
+    pub fn replace_by_stranger(&mut self, ix: usize) {
+        self.kill(ix);
+        let dir = self.nodes.dir().join(self.addrs()[ix].port().to_string());
+        std::fs::remove_file(dir.join("cluster.conf")).unwrap();
+        self.restart(ix);
     }
 
     /// Freezes node `ix`: its connections stay open and nobody answers.
@@ -138,7 +153,7 @@ fn keep_one() -> Vec<SocketAddr> {
     // A thread of its own, because nodes end with the thread that started them: a test's would take
     // them away from the others.
     let keeper = thread::spawn(move || {
-        let cluster = RealCluster::start();
+        let cluster = RealCluster::start_with(&[CALM]);
         started.send(cluster.addrs().to_vec()).unwrap();
         let _ = ended.recv();
     });
@@ -162,10 +177,4 @@ extern "C" fn end_kept() {
             let _ = thread.join();
         }
     }
-}
-
-/// Makes one cluster of the nodes, so many replicas for each primary. It is whole at the end: all nodes know all
-/// roles, so that a failover is voted for at once, which `redis-cli --cluster create` does not wait for.
-fn form(addrs: &[SocketAddr], replicas: usize) {
-    expect(&bootstrap(addrs, &["--yes", "--replicas", &replicas.to_string()]).output().unwrap(), 0, "Done");
 }
