@@ -64,17 +64,17 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     };
     shutdown.spawn("admin", admin.run(state));
 
-    let (commands, learned) = oneshot::channel();
+    let (learned, node) = oneshot::channel();
     let stopped = {
         let shutdown = shutdown.clone();
         async move { shutdown.reached(Phase::Stopped).await }
     };
-    shutdown.spawn("refresh", refresh::run(config.refresh, topology, status, Some(commands), stopped));
+    shutdown.spawn("refresh", refresh::run(config.refresh, topology, status, Some(learned), stopped));
     let learner = proxy.clone();
     shutdown.spawn("learn", async move {
         // Without an answer the built-in table goes on alone.
-        if let Ok(reply) = learned.await {
-            learner.learn(reply.to_vec());
+        if let Ok(node) = node.await {
+            learner.learn(node.server.as_deref(), node.commands.to_vec());
         }
     });
 

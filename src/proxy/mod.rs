@@ -156,8 +156,12 @@ impl Proxy {
         let _ = joined.await;
     }
 
-    /// Adds what a node's own `COMMAND` reply, given as its bytes, tells beyond the built-in table.
-    pub fn learn(&self, reply: Vec<u8>) {
+    /// Takes over what a node tells of itself: its name and version, as in `redis 7.0.15`, where it tells, and what its
+    /// `COMMAND` reply, given as its bytes, has beyond the built-in table.
+    pub fn learn(&self, server: Option<&str>, reply: Vec<u8>) {
+        if let Some(server) = server {
+            self.stats.set_server(server);
+        }
         let commands = match parse_command_reply(&reply) {
             Ok(commands) => commands,
             Err(error) => return tracing::warn!(%error, "a node's COMMAND reply is not understood"),

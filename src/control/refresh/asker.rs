@@ -1,10 +1,10 @@
 //! Asks nodes for their views over connections that stay open from one look to the next.
 
+use super::Learned;
 use crate::backend::Credentials;
 use crate::control::node_client::{NodeClient, NodeError};
-use crate::control::observe::{ObserveError, observe_view};
+use crate::control::observe::{NodeInfo, ObserveError, observe_view};
 use crate::control::view::NodeView;
-use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -72,15 +72,19 @@ impl Asker {
         answers
     }
 
-    /// The bytes of one node's reply to `COMMAND`.
-    pub async fn fetch_commands(&mut self, addr: SocketAddr) -> Result<Bytes, NodeError> {
+    /// Asks one node what it is and what it can do.
+    pub async fn learn(&mut self, addr: SocketAddr) -> Result<Learned, NodeError> {
         let mut client = match self.clients.remove(&addr) {
             Some(client) => client,
             None => NodeClient::connect(addr, &self.credentials, self.limit).await?,
         };
-        let reply = client.call_raw(&["COMMAND"]).await?;
-        self.clients.insert(addr, client);
-        Ok(reply)
+        let commands = client.call_raw(&["COMMAND"]).await?;
+        // A user may be kept from INFO.
+        let info = client.call_text(&["INFO", "server"]).await.ok();
+        if info.is_some() {
+            self.clients.insert(addr, client);
+        }
+        Ok(Learned { server: info.map(|info| NodeInfo::parse(&info).server), commands })
     }
 
     /// Closes all connections but those to these endpoints.

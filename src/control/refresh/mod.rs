@@ -70,14 +70,23 @@ impl Default for Config {
     }
 }
 
+/// What one node tells of itself, which is taken to hold for all.
+#[derive(Debug)]
+pub struct Learned {
+    /// The server's name and version, as in `redis 7.0.15`; `None` when it does not tell.
+    pub server: Option<String>,
+    /// The bytes of its reply to `COMMAND`.
+    pub commands: Bytes,
+}
+
 /// Refreshes `shared` until `cancelled` completes.
 ///
-/// `commands` gets the bytes of one node's reply to `COMMAND`, once, after the first topology.
+/// `learned` gets what one node tells of itself, once, after the first topology.
 pub async fn run(
     config: Config,
     shared: Arc<SharedTopology>,
     status: Arc<RefreshStatus>,
-    commands: Option<oneshot::Sender<Bytes>>,
+    learned: Option<oneshot::Sender<Learned>>,
     cancelled: impl Future<Output = ()>,
 ) {
     let asker = Asker::new(config.credentials.clone(), config.limit);
@@ -90,7 +99,7 @@ pub async fn run(
         config,
         shared,
         status,
-        commands,
+        learned,
         asker,
     };
     tokio::select! {
@@ -103,7 +112,7 @@ struct Refresh {
     config: Config,
     shared: Arc<SharedTopology>,
     status: Arc<RefreshStatus>,
-    commands: Option<oneshot::Sender<Bytes>>,
+    learned: Option<oneshot::Sender<Learned>>,
     asker: Asker,
     cadence: Cadence,
     seed_file: Option<SeedFile>,
@@ -319,16 +328,16 @@ impl Refresh {
 
     async fn learn_commands(&mut self, look: &Look) {
         let Some((view, _)) = look.views.first() else { return };
-        let Some(commands) = self.commands.take() else { return };
-        match self.asker.fetch_commands(view.asked).await {
+        let Some(learned) = self.learned.take() else { return };
+        match self.asker.learn(view.asked).await {
             // Nobody may be interested any more.
-            Ok(reply) if reply.starts_with(b"*") => drop(commands.send(reply)),
+            Ok(node) if node.commands.starts_with(b"*") => drop(learned.send(node)),
             Ok(_) => {
                 tracing::warn!(node = %view.asked, "the node does not tell its commands; the built-in table is used")
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot learn the node's commands yet");
-                self.commands = Some(commands);
+                self.learned = Some(learned);
             }
         }
     }
