@@ -28,7 +28,11 @@ struct Case {
 }
 
 const CASES: &[Case] = &[
-    Case { waits: "BLPOP {k}1 {k}2 0", pushes: "RPUSH {k}2 x", replies: ["*2\r\n$4\r\n{k}2\r\n$1\r\nx\r\n"; 2] },
+    Case {
+        waits: "BLPOP {k}1 {k}2 0",
+        pushes: "RPUSH {k}2 x",
+        replies: ["*2\r\n$4\r\n{k}2\r\n$1\r\nx\r\n"; 2],
+    },
     Case { waits: "BRPOP {k}1 0", pushes: "RPUSH {k}1 x", replies: ["*2\r\n$4\r\n{k}1\r\n$1\r\nx\r\n"; 2] },
     Case { waits: "BLMOVE {k}1 {k}2 LEFT RIGHT 0", pushes: "RPUSH {k}1 x", replies: ["$1\r\nx\r\n"; 2] },
     Case { waits: "BRPOPLPUSH {k}1 {k}2 0", pushes: "RPUSH {k}1 x", replies: ["$1\r\nx\r\n"; 2] },
@@ -78,7 +82,7 @@ fn a_blocking_command_ends_when_its_time_is_over() {
     let gateway = Gateway::start(&cluster);
     for (line, replies) in [
         ("BLPOP {k}1 {k}2 0.05", ["*-1\r\n", "_\r\n"]),
-        ("BLMOVE {k}1 {k}2 LEFT RIGHT 0.05", ["$-1\r\n", "_\r\n"]),
+        ("BLMOVE {k}1 {k}2 LEFT RIGHT 0.05", ["*-1\r\n", "_\r\n"]),
         ("BLMPOP 0.05 1 {k}1 LEFT", ["*-1\r\n", "_\r\n"]),
         ("BZPOPMAX {k}1 0.05", ["*-1\r\n", "_\r\n"]),
         ("XREAD BLOCK 50 STREAMS {k}1 $", ["*-1\r\n", "_\r\n"]),
@@ -141,7 +145,13 @@ fn what_a_client_sends_behind_a_blocking_command_waits_for_it() {
     let gateway = Gateway::start(&cluster);
     let (mut client, mut pusher) = (gateway.client(), gateway.client());
     client.send_raw(
-        [request(&["SET", "a", "1"]), request(&["BLPOP", "queue", "0"]), request(&["GET", "a"]), request(&["PING"])].concat(),
+        [
+            request(&["SET", "a", "1"]),
+            request(&["BLPOP", "queue", "0"]),
+            request(&["GET", "a"]),
+            request(&["PING"]),
+        ]
+        .concat(),
     );
     assert_eq!(client.read(), b"+OK\r\n");
     wait_for_blocked(&cluster, 1);
@@ -157,7 +167,9 @@ fn keys_of_several_slots_cannot_be_waited_for() {
     let cluster = whole_keyspace();
     let gateway = Gateway::start(&cluster);
     let mut client = gateway.client();
-    for line in ["BLPOP a b 0", "BLMOVE a b LEFT LEFT 0", "XREAD BLOCK 0 STREAMS a b $ $", "BZMPOP 0 2 a b MIN"] {
+    for line in
+        ["BLPOP a b 0", "BLMOVE a b LEFT LEFT 0", "XREAD BLOCK 0 STREAMS a b $ $", "BZMPOP 0 2 a b MIN"]
+    {
         let reply = client.call_text(&line.split(' ').collect::<Vec<_>>());
         assert!(reply.starts_with("-CROSSSLOT ") && reply.contains("hash tag"), "{line}: {reply}");
     }

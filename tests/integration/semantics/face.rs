@@ -27,12 +27,16 @@ fn info_is_that_of_one_standalone_primary() {
 fn info_answers_for_sections_as_asked() {
     let gateway = Gateway::start(shared());
     let mut client = gateway.client();
-    let heads = |text: &str| text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
+    let heads =
+        |text: &str| text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(heads(&client.call_text(&["INFO", "server"])), ["# Server"]);
     assert_eq!(heads(&client.call_text(&["INFO", "slotgate"])), ["# Slotgate"]);
     assert_eq!(heads(&client.call_text(&["INFO", "server", "cluster"])), ["# Server", "# Cluster"]);
     let everything = client.call_text(&["INFO", "everything"]);
-    assert!(everything.contains("# Slotgate\r\n") && everything.contains("# Commandstats\r\n"), "{everything}");
+    assert!(
+        everything.contains("# Slotgate\r\n") && everything.contains("# Commandstats\r\n"),
+        "{everything}"
+    );
     client.call(&["HELLO", "3"]);
     assert!(client.call_text(&["INFO", "server"]).starts_with('='), "RESP3 has it as a verbatim string");
 }
@@ -41,7 +45,17 @@ fn info_answers_for_sections_as_asked() {
 fn cluster_commands_are_answered_as_by_a_server_without_cluster_support() {
     let gateway = Gateway::start(shared());
     let mut client = gateway.client();
-    for line in ["CLUSTER SLOTS", "CLUSTER SHARDS", "CLUSTER NODES", "CLUSTER INFO", "CLUSTER MYID", "CLUSTER KEYSLOT a", "READONLY", "READWRITE", "ASKING"] {
+    for line in [
+        "CLUSTER SLOTS",
+        "CLUSTER SHARDS",
+        "CLUSTER NODES",
+        "CLUSTER INFO",
+        "CLUSTER MYID",
+        "CLUSTER KEYSLOT a",
+        "READONLY",
+        "READWRITE",
+        "ASKING",
+    ] {
         client.expect(line, "-ERR This instance has cluster support disabled\r\n");
     }
     client.expect("ROLE", "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
@@ -49,11 +63,44 @@ fn cluster_commands_are_answered_as_by_a_server_without_cluster_support() {
 
 /// Everything a client may ask about the server, and errors of many kinds.
 const CURIOUS: &[&str] = &[
-    "INFO", "INFO everything", "INFO replication", "CLIENT LIST", "CLIENT INFO", "HELLO", "ROLE", "CONFIG GET *", "COMMAND COUNT",
-    "COMMAND DOCS get", "CLUSTER SLOTS", "MSETNX a 1 b 2", "EVAL return~redis.call('GET','a')..redis.call('GET','b')..redis.call('GET','c') 0",
-    "EVAL return~redis.call('SET','b',1) 1 a", "GET", "SUNION a b c", "NOSUCH a", "MIGRATE host 1 key 0 1", "REPLICAOF a 1", "DEBUG JMAP",
-    "PUBSUB CHANNELS", "LATENCY DOCTOR", "MEMORY DOCTOR", "SLOWLOG GET", "SCAN 0", "WAIT 0 0", "LASTSAVE", "FUNCTION STATS", "OBJECT HELP",
-    "SENTINEL MASTERS", "FAILOVER", "PSYNC x 1", "REPLCONF x y", "ACL LIST", "ACL WHOAMI", "MODULE LIST", "RESTORE-ASKING a 0 x", "SORT a BY x_* GET y_*",
+    "INFO",
+    "INFO everything",
+    "INFO replication",
+    "CLIENT LIST",
+    "CLIENT INFO",
+    "HELLO",
+    "ROLE",
+    "CONFIG GET *",
+    "COMMAND COUNT",
+    "COMMAND DOCS get",
+    "CLUSTER SLOTS",
+    "MSETNX a 1 b 2",
+    "EVAL return~redis.call('GET','a')..redis.call('GET','b')..redis.call('GET','c') 0",
+    "EVAL return~redis.call('SET','b',1) 1 a",
+    "GET",
+    "SUNION a b c",
+    "NOSUCH a",
+    "MIGRATE host 1 key 0 1",
+    "REPLICAOF a 1",
+    "DEBUG JMAP",
+    "PUBSUB CHANNELS",
+    "LATENCY DOCTOR",
+    "MEMORY DOCTOR",
+    "SLOWLOG GET",
+    "SCAN 0",
+    "WAIT 0 0",
+    "LASTSAVE",
+    "FUNCTION STATS",
+    "OBJECT HELP",
+    "SENTINEL MASTERS",
+    "FAILOVER",
+    "PSYNC x 1",
+    "REPLCONF x y",
+    "ACL LIST",
+    "ACL WHOAMI",
+    "MODULE LIST",
+    "RESTORE-ASKING a 0 x",
+    "SORT a BY x_* GET y_*",
 ];
 
 #[test]
@@ -72,7 +119,11 @@ fn invariant_7_a_client_never_sees_a_redirect_or_a_nodes_address() {
                 assert!(!reply.contains(&node.to_string()), "{line}: {node} in {reply}");
                 // One node's settings, its port among them, are what CONFIG GET is asked for.
                 let is_settings = line.starts_with("CONFIG");
-                assert!(is_settings || !shows_number(&reply, node.port()), "{line}: {} in {reply}", node.port());
+                assert!(
+                    is_settings || !shows_number(&reply, node.port()),
+                    "{line}: {} in {reply}",
+                    node.port()
+                );
             }
         }
         for ix in 0..600 {

@@ -188,6 +188,9 @@ fn a_client_without_password_may_only_authenticate() {
     }
     // The wording changed between releases.
     let reply = gateway.client().call_text(&["HELLO", "3"]);
-    assert!(reply.starts_with("-NOAUTH HELLO must be called with the client already authenticated"), "{reply}");
+    assert!(
+        reply.starts_with("-NOAUTH HELLO must be called with the client already authenticated"),
+        "{reply}"
+    );
     assert!(Both::connect(&gateway, &server).same_end(b"QUIT\r\n").starts_with("+OK"));
 }

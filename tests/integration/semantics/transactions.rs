@@ -47,13 +47,30 @@ fn a_transaction_runs_whole_and_answers_as_one() {
 
 #[test]
 fn discard_forgets_what_was_queued() {
-    play(&["SET {transactions}d 1", "MULTI", "SET {transactions}d 2", "DISCARD", "GET {transactions}d", "EXEC", "MULTI", "EXEC"]);
+    play(&[
+        "SET {transactions}d 1",
+        "MULTI",
+        "SET {transactions}d 2",
+        "DISCARD",
+        "GET {transactions}d",
+        "EXEC",
+        "MULTI",
+        "EXEC",
+    ]);
 }
 
 #[test]
 fn an_error_while_queueing_makes_exec_refuse() {
     for wrong in ["NOSUCHCOMMAND", "GET", "GET a b", "CLIENT NOSUCH", "DEBUG", "MULTI now", "WATCH"] {
-        play(&["SET {transactions}e 1", "MULTI", "SET {transactions}e 2", wrong, "GET {transactions}e", "EXEC", "GET {transactions}e"]);
+        play(&[
+            "SET {transactions}e 1",
+            "MULTI",
+            "SET {transactions}e 2",
+            wrong,
+            "GET {transactions}e",
+            "EXEC",
+            "GET {transactions}e",
+        ]);
     }
 }
 
@@ -74,7 +91,12 @@ fn a_nested_multi_and_a_watch_inside_are_errors_that_the_transaction_survives() 
 fn keys_of_two_slots_taint_a_transaction() {
     let gateway = Gateway::start(shared());
     let mut client = gateway.client();
-    for second in ["SET transactions:2 2", "MGET transactions:1 transactions:2", "MSET transactions:1 x transactions:2 x", "SUNION a b"] {
+    for second in [
+        "SET transactions:2 2",
+        "MGET transactions:1 transactions:2",
+        "MSET transactions:1 x transactions:2 x",
+        "SUNION a b",
+    ] {
         client.expect("SET transactions:1 1", "+OK\r\n");
         client.expect("MULTI", "+OK\r\n");
         client.expect("INCR transactions:1", "+QUEUED\r\n");
@@ -101,13 +123,32 @@ fn a_command_that_cannot_be_in_a_transaction_taints_it() {
 fn a_whole_transaction_may_come_in_one_write_among_other_commands() {
     let gateway = Gateway::start(shared());
     let mut client = gateway.client();
-    let lines = ["SET {transactions}p 1", "MULTI", "INCR {transactions}p", "INCR {transactions}p", "EXEC", "GET {transactions}p", "MGET a b c", "PING"];
-    let bytes: Vec<u8> = lines.iter().flat_map(|line| request(&line.split(' ').collect::<Vec<_>>())).collect();
+    let lines = [
+        "SET {transactions}p 1",
+        "MULTI",
+        "INCR {transactions}p",
+        "INCR {transactions}p",
+        "EXEC",
+        "GET {transactions}p",
+        "MGET a b c",
+        "PING",
+    ];
+    let bytes: Vec<u8> =
+        lines.iter().flat_map(|line| request(&line.split(' ').collect::<Vec<_>>())).collect();
     for _ in 0..20 {
         client.send_raw(&bytes);
     }
     for _ in 0..20 {
-        for reply in ["+OK\r\n", "+OK\r\n", "+QUEUED\r\n", "+QUEUED\r\n", "*2\r\n:2\r\n:3\r\n", "$1\r\n3\r\n", "*3\r\n$-1\r\n$-1\r\n$-1\r\n", "+PONG\r\n"] {
+        for reply in [
+            "+OK\r\n",
+            "+OK\r\n",
+            "+QUEUED\r\n",
+            "+QUEUED\r\n",
+            "*2\r\n:2\r\n:3\r\n",
+            "$1\r\n3\r\n",
+            "*3\r\n$-1\r\n$-1\r\n$-1\r\n",
+            "+PONG\r\n",
+        ] {
             assert_eq!(String::from_utf8(client.read()).unwrap(), reply);
         }
     }
