@@ -2,8 +2,7 @@
 
 use crate::support::client::{Client, request};
 use crate::support::gateway::Gateway;
-use crate::support::real_cluster::shared;
-use slotgate::topology::Slot;
+use crate::support::real_cluster::{owner_of, shared};
 
 /// What leads to every kind of reply that a node has.
 const LINES: &[&str] = &[
@@ -53,7 +52,7 @@ const LINES: &[&str] = &[
 #[test]
 fn invariant_3_a_reply_is_relayed_as_the_bytes_that_came_from_the_node() {
     let gateway = Gateway::start(shared());
-    let owner = owner_of("relay");
+    let owner = owner_of(shared(), "relay");
     for protocol in ["2", "3"] {
         let (mut ours, mut node) = (gateway.client(), Client::connect(owner));
         ours.call(&["HELLO", protocol]);
@@ -74,16 +73,6 @@ fn invariant_3_a_reply_is_relayed_as_the_bytes_that_came_from_the_node() {
 
 fn words(line: &str) -> Vec<String> {
     crate::support::both::words(line)
-}
-
-/// The shared cluster's primary of a key.
-fn owner_of(key: &str) -> std::net::SocketAddr {
-    let slot = Slot::of_key(key.as_bytes());
-    let served = |addr: &&std::net::SocketAddr| {
-        let mut node = Client::connect(**addr);
-        node.call_text(&["ROLE"]).contains("master") && !node.call_text(&["GET", key]).starts_with("-MOVED")
-    };
-    *shared().iter().find(served).unwrap_or_else(|| panic!("no node serves slot {slot}"))
 }
 
 #[test]
