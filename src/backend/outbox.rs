@@ -120,6 +120,9 @@ impl Outbox {
 
     /// The oldest unanswered request, of `len` bytes.
     pub fn front(&self, len: usize) -> &[u8] {
+        if len == 0 {
+            return b"";
+        }
         &self.chunks[0][self.answered..self.answered + len]
     }
 
@@ -149,6 +152,12 @@ impl Outbox {
                 self.spare = Some(chunk);
             }
         }
+    }
+
+    /// Bytes of memory that are taken.
+    #[cfg(test)]
+    pub fn memory(&self) -> usize {
+        self.chunks.iter().map(Vec::capacity).sum()
     }
 
     /// Gives the memory of an idle connection back.
@@ -206,6 +215,22 @@ mod tests {
         outbox.pop_front(LARGE + 4);
         outbox.push(&[b"get"]);
         assert_eq!((outbox.front(3), unsent(&outbox)), (&b"get"[..], b"get".to_vec()));
+    }
+
+    #[test]
+    fn bytes_of_several_chunks_are_taken_off_at_once() {
+        let mut outbox = Outbox::default();
+        let piece = vec![b'x'; CHUNK * 2];
+        for _ in 0..20 {
+            (0..3).for_each(|_| outbox.push(&[&piece]));
+            outbox.mark_sent(piece.len() * 2 + 5);
+            outbox.pop_front(piece.len() * 2 + 5);
+            outbox.push(&[b"end"]);
+            assert_eq!(unsent(&outbox).len(), outbox.unsent());
+            outbox.mark_sent(outbox.unsent());
+            outbox.pop_front(outbox.len());
+            assert!(outbox.memory() <= CHUNK);
+        }
     }
 
     proptest! {

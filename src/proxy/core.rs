@@ -37,12 +37,15 @@ pub struct Backend {
     pub is_discarding: bool,
     /// A large request passes through: its bytes are forgotten once written.
     pub upload: Option<Tag>,
-    /// What is sent here has no reply in order (subscriptions): forgotten once written.
+    /// What is sent here is not kept for its reply (subscriptions, the end of a large request):
+    /// forgotten once written.
     pub is_one_way: bool,
     /// A large reply is being passed on.
     pub is_relaying: bool,
     /// Not read for now: its owner does not keep up.
     pub is_paused: bool,
+    /// The node has ended its side; the end comes after what it sent before.
+    pub is_hung_up: bool,
     pub is_dirty: bool,
 }
 
@@ -96,6 +99,8 @@ pub struct Core {
     pub scan_order: ScanOrder,
     /// The shared connection to each shard's primary, by protocol version and shard.
     pipes: [Vec<u32>; 2],
+    /// Whether any client has asked for RESP3.
+    has_resp3: bool,
     by_node: FxHashMap<(SocketAddr, NodeId, Version), usize>,
     backoffs: FxHashMap<(SocketAddr, NodeId), Reconnect>,
     pub sessions: Slab<Session>,
@@ -106,6 +111,8 @@ pub struct Core {
     pub held_bytes: usize,
     /// Held requests are to be looked at before the turn ends.
     pub wants_release: bool,
+    /// The topology has changed and is to be taken over once the bytes at hand are read.
+    pub wants_topology: bool,
     pub effects: Effects,
     pub recorder: Recorder,
     pub scanner: RequestScanner,
@@ -161,6 +168,7 @@ impl Core {
             topology: Arc::new(Snapshot::empty()),
             scan_order: ScanOrder::default(),
             pipes: [Vec::new(), Vec::new()],
+            has_resp3: false,
             by_node: FxHashMap::default(),
             backoffs: FxHashMap::default(),
             sessions: Slab::new(),
@@ -170,6 +178,7 @@ impl Core {
             held: VecDeque::new(),
             held_bytes: 0,
             wants_release: false,
+            wants_topology: false,
             effects: Effects::default(),
             recorder,
             scanner: RequestScanner::default(),
@@ -332,8 +341,7 @@ impl Core {
     pub fn connect_shared(&mut self) {
         let topology = self.topology.clone();
         for version in [Version::Resp2, Version::Resp3] {
-            let is_wanted = version == Version::Resp2 || !self.pipes[1].is_empty();
-            if !is_wanted {
+            if version == Version::Resp3 && !self.has_resp3 {
                 continue;
             }
             let pipes = topology.shards().iter().map(|shard| {
@@ -388,6 +396,7 @@ impl Core {
             is_one_way: false,
             is_relaying: false,
             is_paused: false,
+            is_hung_up: false,
             is_dirty: false,
         });
         if lane == Lane::Exclusive {
@@ -428,8 +437,7 @@ impl Core {
 
     /// A client speaks RESP3: connections that do are needed from now on.
     pub fn want_version(&mut self, version: Version) {
-        if self.pipes[version as usize].len() != self.topology.shards().len() {
-            self.pipes[version as usize] = vec![NO_BACKEND; self.topology.shards().len().max(1)];
+        if version == Version::Resp3 && !std::mem::replace(&mut self.has_resp3, true) {
             self.connect_shared();
         }
     }
@@ -515,9 +523,14 @@ impl Core {
             session.written = 0;
         }
         self.relay_drained(ix);
-        self.resume(ix);
+        if self.sessions[ix].closing.is_none() {
+            self.resume(ix);
+        }
         let session = &self.sessions[ix];
-        let is_over = session.unwritten() == 0 && session.pipeline.is_empty() && !session.is_resuming;
+        // What a closing client said last is not looked at any more.
+        let is_over = session.unwritten() == 0
+            && session.pipeline.is_empty()
+            && (!session.is_resuming || session.closing.is_some());
         let drained = (self.is_draining && session.is_idle()).then_some(Close::Drain);
         session.closing.or(session.is_eof.then_some(Close::Client)).or(drained).filter(|_| is_over)
     }
@@ -558,7 +571,11 @@ impl Core {
                 match backend.owner {
                     Some(_) if wire.is_up() => false,
                     _ if !wire.is_up() => waited > CONNECT_TIMEOUT,
-                    _ => !wire.flights.is_empty() && waited > timeout,
+                    // What was asked only now has not waited since the last reply to something else.
+                    _ => wire.flights.front().is_some_and(|front| {
+                        waited > timeout
+                            && Duration::from_micros(self.now_us.saturating_sub(front.tag.sent_at)) > timeout
+                    }),
                 }
             })
             .map(|(ix, _)| ix)
@@ -570,11 +587,16 @@ impl Core {
             if backend.wire.is_idle() {
                 backend.wire.outbox.release();
                 backend.wire.tail = Vec::new();
+                // How long a node takes for a request counts from the request on.
+                if backend.wire.is_up() && !backend.is_one_way {
+                    backend.wire.heard_at = self.now;
+                }
             }
         }
         let idle_timeout = self.config.idle_timeout.map(|timeout| timeout.as_micros() as u64);
         let stuck: u64 = STUCK_CLIENT.as_micros() as u64;
-        for (_, session) in &mut self.sessions {
+        let mut stuck_clients = Vec::new();
+        for (ix, session) in &mut self.sessions {
             session.pipeline.release();
             if session.tail.is_empty() && session.tail.capacity() > 0 {
                 session.tail = Vec::new();
@@ -585,11 +607,13 @@ impl Core {
                     && self.now_us - session.heard_at > timeout
             });
             let is_stuck = session.stuck_at > 0 && self.now_us - session.stuck_at > stuck;
-            if (is_idle || is_stuck) && session.closing.is_none() {
-                session.closing = Some(if is_idle { Close::Idle } else { Close::Output });
-                session.out.truncate(session.written);
+            if is_stuck && session.closing != Some(Close::Output) {
+                stuck_clients.push(SessionKey { ix: ix as u32, generation: session.generation });
+            } else if is_idle && session.closing.is_none() {
+                session.closing = Some(Close::Idle);
             }
         }
+        stuck_clients.into_iter().for_each(|key| self.cut(key));
         let closing: Vec<usize> =
             self.sessions.iter().filter(|(_, session)| session.closing.is_some()).map(|(ix, _)| ix).collect();
         closing.into_iter().for_each(|ix| self.mark_session(ix));

@@ -67,6 +67,9 @@ impl Epoll {
             }
             return;
         }
+        if is_unopened(core, ix) {
+            return;
+        }
         let (Some(Some(socket)), Some(backend)) = (self.nodes.get(ix), core.backends.get_mut(ix)) else {
             return;
         };
@@ -88,18 +91,12 @@ impl Epoll {
         }
     }
 
-    /// `may_end`: the other side may have closed; then a read that does not fill the buffer is not the
-    /// last one, as no event will tell of the end again.
-    fn readable(&mut self, core: &mut Core, token: Token, may_end: bool, outcome: &mut Outcome) {
+    fn readable(&mut self, core: &mut Core, token: Token, outcome: &mut Outcome) {
         let ix = token.0 >> 1;
-        if token.0 & 1 == 0 {
-            self.read_client(core, ix, may_end, outcome)
-        } else {
-            self.read_node(core, ix, may_end)
-        }
+        if token.0 & 1 == 0 { self.read_client(core, ix, outcome) } else { self.read_node(core, ix) }
     }
 
-    fn read_client(&mut self, core: &mut Core, ix: usize, may_end: bool, outcome: &mut Outcome) {
+    fn read_client(&mut self, core: &mut Core, ix: usize, outcome: &mut Outcome) {
         for _ in 0..READS_PER_TURN {
             if !core.wants_bytes(ix) {
                 return;
@@ -109,7 +106,8 @@ impl Epoll {
                 Ok(0) => return core.client_eof(ix),
                 Ok(count) => {
                     core.client_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() && !may_end {
+                    let is_hung_up = core.sessions.get(ix).is_some_and(|session| session.is_hung_up);
+                    if count < self.buffer.len() && !is_hung_up {
                         return;
                     }
                 }
@@ -121,10 +119,10 @@ impl Epoll {
         self.again.push(client_token(ix));
     }
 
-    fn read_node(&mut self, core: &mut Core, ix: usize, may_end: bool) {
+    fn read_node(&mut self, core: &mut Core, ix: usize) {
         for _ in 0..READS_PER_TURN {
             let Some(backend) = core.backends.get(ix) else { return };
-            if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) {
+            if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) || is_unopened(core, ix) {
                 return;
             }
             let Some(Some(socket)) = self.nodes.get_mut(ix) else { return };
@@ -132,7 +130,8 @@ impl Epoll {
                 Ok(0) => return core.close_backend(ix, true),
                 Ok(count) => {
                     core.backend_bytes(ix, &self.buffer[..count]);
-                    if count < self.buffer.len() && !may_end {
+                    let is_hung_up = core.backends.get(ix).is_some_and(|backend| backend.is_hung_up);
+                    if count < self.buffer.len() && !is_hung_up {
                         return;
                     }
                 }
@@ -157,8 +156,7 @@ impl Io for Epoll {
         }
         core.set_now(Instant::now());
         for token in std::mem::take(&mut self.again) {
-            // The event that told of the socket's end may have come while it was not read.
-            self.readable(core, token, true, outcome);
+            self.readable(core, token, outcome);
         }
         for event in &events {
             let token = event.token();
@@ -169,8 +167,11 @@ impl Io for Epoll {
             if event.is_writable() || event.is_error() || event.is_write_closed() {
                 self.writable(core, token);
             }
+            if event.is_read_closed() {
+                hung_up(core, token);
+            }
             if event.is_readable() || event.is_read_closed() {
-                self.readable(core, token, event.is_read_closed(), outcome);
+                self.readable(core, token, outcome);
             }
             if event.is_read_closed() && token.0 & 1 == 0 && core.client_hangup(token.0 >> 1) {
                 outcome.lost_clients.push((token.0 >> 1, Close::Client));
@@ -265,6 +266,26 @@ impl Io for Epoll {
             }
         }
     }
+}
+
+/// No event tells of the end again: from now on, every read goes on until it comes.
+fn hung_up(core: &mut Core, token: Token) {
+    let ix = token.0 >> 1;
+    if token.0 & 1 == 0 {
+        if let Some(session) = core.sessions.get_mut(ix) {
+            session.is_hung_up = true;
+        }
+    } else if !is_unopened(core, ix)
+        && let Some(backend) = core.backends.get_mut(ix)
+    {
+        backend.is_hung_up = true;
+    }
+}
+
+/// Whether the place was given to a new connection, whose socket is opened later this turn: events are
+/// still those of the one before.
+fn is_unopened(core: &Core, ix: usize) -> bool {
+    core.effects.connects.contains(&ix)
 }
 
 /// `None`: the socket takes nothing now.

@@ -199,7 +199,8 @@ impl fmt::Display for ErrorReply {
                 "ERR the reply is larger than {limit} bytes and cannot be streamed; ask for less at once"
             ),
             UploadMoved => f.write_str(
-                "TRYAGAIN not run: the slot moved while the large value was on its way; send it again",
+                "TRYAGAIN not run: the slot moved, or its node was lost, while the large value was on its way; send \
+                 it again",
             ),
             Partial { failed, parts, first } => {
                 let (code, text) = first.split_once(' ').unwrap_or(("ERR", first));

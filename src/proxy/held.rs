@@ -19,8 +19,9 @@ use std::time::Duration;
 
 /// Exclusive connections to one node that are kept for the next who needs one.
 const IDLE_EXCLUSIVE: usize = 64;
-/// After so many waits, a request sent to a particular node looks for the slot's owner again.
-const WAITS_FOR_NODE: u8 = 3;
+/// A request that was sent to a particular node, which takes none for so long, asks the slot's owner again:
+/// a connection is there within milliseconds, or not at all.
+const NODE_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Core {
     /// Lets a request wait, or refuses it when too much waits already.
@@ -47,8 +48,24 @@ impl Core {
                 session.gates.push(gate);
             }
         }
+        let has_others = held
+            .tag
+            .aim
+            .slot()
+            .is_some_and(|slot| session.gates.iter().filter(|g| g.slot == slot).count() > 1);
         self.held_bytes += held.request.len();
-        self.held.push_back(held);
+        let place = |tag: &Tag| (tag.ticket, tag.part);
+        let is_later = |other: &Held| {
+            other.tag.session == key
+                && other.tag.aim.slot() == held.tag.aim.slot()
+                && place(&other.tag) > place(&held.tag)
+        };
+        // One that came later may have been held first: it must not leave first.
+        let before = if has_others { self.held.iter().position(is_later) } else { None };
+        match before {
+            Some(before) => self.held.insert(before, held),
+            None => self.held.push_back(held),
+        }
         self.wants_release = true;
     }
 
@@ -64,20 +81,26 @@ impl Core {
         let mut waiting: HashSet<(SessionKey, Slot)> = HashSet::new();
         let mut queue = std::mem::take(&mut self.held);
         let mut kept = std::collections::VecDeque::new();
-        while let Some(held) = queue.pop_front() {
-            let tag = held.tag;
+        while let Some(mut held) = queue.pop_front() {
+            let mut tag = held.tag;
             let place = tag.aim.slot().map(|slot| (tag.session, slot));
             let size = held.request.len();
-            if self.session_of(tag.session).is_none() {
+            let now = self.now_us;
+            let Some(session) = self.session_of(tag.session) else {
                 self.held_bytes -= size;
                 continue;
+            };
+            if tag.purpose == Purpose::Stream && !session.pipeline.is_first(tag.ticket) {
+                // Nothing delays it but the client's earlier replies.
+                tag.held_at = now;
+                held.tag.held_at = now;
             }
             if held.behind == 0 && held.is_overtaken {
                 self.held_bytes -= size;
                 self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::Overtaken);
                 continue;
             }
-            if self.now_us - tag.held_at > hold && tag.purpose != Purpose::Stream {
+            if self.now_us - tag.held_at > hold {
                 self.held_bytes -= size;
                 let held_for = Duration::from_micros(self.now_us - tag.held_at);
                 let error = ErrorReply::GaveUp { cause: held.cause, slot: tag.aim.slot(), held: held_for };
@@ -88,7 +111,10 @@ impl Core {
                 self.answer_error(&tag, Outcome::Refused, reason, &error);
                 continue;
             }
-            let is_due = self.now_us >= held.retry_at || (is_new_topology && held.cause != Cause::TryAgain);
+            // Not by the changes that redirects make themselves: nodes that disagree would be asked without end.
+            let is_told =
+                is_new_topology && !matches!(held.cause, Cause::TryAgain | Cause::Moved | Cause::Ask);
+            let is_due = self.now_us >= held.retry_at || is_told;
             let is_first = place.is_none_or(|place| !waiting.contains(&place));
             let unsent =
                 if is_due && is_first && held.behind == 0 { self.try_forward(held) } else { Some(held) };
@@ -112,7 +138,7 @@ impl Core {
     pub fn try_forward(&mut self, mut held: Held) -> Option<Held> {
         let mut tag = held.tag;
         if let Aim::Asked { node, slot } = tag.aim
-            && (tag.waits > WAITS_FOR_NODE || !self.is_node(node))
+            && (self.now_us > held.retry_at + NODE_PATIENCE.as_micros() as u64 || !self.is_node(node))
         {
             tag.aim = Aim::Owner(slot);
         }
@@ -225,6 +251,7 @@ impl Core {
         backend.owner = None;
         backend.is_relaying = false;
         backend.is_paused = false;
+        backend.is_one_way = false;
         let key = (backend.wire.addr, backend.wire.node, backend.wire.version);
         let idle = self.idle_exclusive.entry(key).or_default();
         if backend.wire.is_up() && backend.wire.outbox.is_empty() && idle.len() < IDLE_EXCLUSIVE {

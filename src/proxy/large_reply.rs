@@ -54,6 +54,7 @@ impl Core {
                 behind: 0,
                 is_overtaken: false,
             });
+            self.note_follower(&tag, false);
             self.discard_front(ix);
         } else if size > self.config.output_hard_limit {
             self.refuse_large(ix, &tag);
@@ -81,8 +82,10 @@ impl Core {
             return self.on_reply(ix, bytes);
         }
         let Some(session) = self.session_of(tag.session) else { return self.close_backend(ix, false) };
+        // A client that was cut is owed nothing more; what it got in part must not be continued.
+        let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return self.close_backend(ix, false) };
+        let is_mute = entry.is_mute;
         session.busy = Some(Busy::Relaying { backend: ix });
-        let is_mute = session.pipeline.get_mut(tag.ticket).is_some_and(|entry| entry.is_mute);
         if is_done {
             session.busy = None;
             self.backends[ix].is_relaying = false;
@@ -105,6 +108,7 @@ impl Core {
     /// The client has taken what waited for it: a node that was not read for it may be read again.
     pub fn relay_drained(&mut self, ix: usize) {
         if let Some(Busy::Relaying { backend }) = self.sessions[ix].busy
+            && self.sessions[ix].unwritten() <= RELAY_WINDOW
             && let Some(backend_state) = self.backends.get_mut(backend)
             && std::mem::take(&mut backend_state.is_paused)
         {
@@ -118,7 +122,11 @@ impl Backend {
     #[inline]
     pub fn is_streaming_reply(&self, reply: &[u8]) -> bool {
         self.lane == Lane::Exclusive
-            && self.wire.flights.front().is_some_and(|front| front.tag.purpose == Purpose::Stream)
+            && self
+                .wire
+                .flights
+                .front()
+                .is_some_and(|front| matches!(front.tag.purpose, Purpose::Stream | Purpose::Uploaded))
             && (self.is_relaying || reply.first() != Some(&b'-'))
     }
 }

@@ -10,6 +10,8 @@
 mod client_state;
 mod config;
 mod core;
+#[cfg(test)]
+mod core_tests;
 mod cursor;
 mod dispatch;
 mod epoll;

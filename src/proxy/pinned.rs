@@ -189,8 +189,7 @@ impl Core {
     pub fn watch_bounced(&mut self, tag: &Tag) {
         let mut out = Vec::new();
         let mut reply = ReplyWriter { out: &mut out, version: tag.version };
-        let is_exec = &*self.table.get(tag.command).name == "exec";
-        if is_exec {
+        if self.is_exec(tag) {
             reply.null_array();
         } else {
             // WATCH is answered as done: that the watch is lost shows at EXEC.
@@ -264,6 +263,19 @@ impl Core {
             watch.backend = Some(backend);
             self.backends[backend].is_kept = true;
         }
+    }
+
+    /// A watched transaction has ended, run or not, and the watch with it: its connection can go back.
+    pub fn end_watched(&mut self, backend: usize, tag: &Tag) {
+        if self.is_exec(tag)
+            && let Some(connection) = self.backends.get_mut(backend)
+        {
+            connection.is_kept = false;
+        }
+    }
+
+    pub fn is_exec(&self, tag: &Tag) -> bool {
+        &*self.table.get(tag.command).name == "exec"
     }
 
     /// Ends the session's watch, if there is one.

@@ -46,6 +46,10 @@ impl Core {
         let Some(session) = self.sessions.get_mut(ix) else { return };
         session.is_resuming = false;
         session.is_stalled = false;
+        if session.closing.is_some() {
+            // It may have waited only for this.
+            return self.mark_session(ix);
+        }
         self.read_tail(ix);
     }
 

@@ -19,8 +19,9 @@ pub enum Busy {
     Probing { scanned: usize, progress: RequestProgress },
     /// A large request is passed on as it comes.
     Uploading { backend: usize, ticket: Ticket, progress: RequestProgress },
-    /// The rest of a large request that was refused is thrown away.
-    Discarding { progress: RequestProgress },
+    /// The rest of a large request that was refused is thrown away: `skip` bytes of whole arguments, then
+    /// what `progress` follows.
+    Discarding { skip: usize, progress: RequestProgress },
     /// A large reply is passed on as it comes.
     Relaying { backend: usize },
 }
@@ -65,6 +66,8 @@ pub struct Session {
     pub stuck_at: u64,
     /// Commands wait in `tail`, or the socket is not read, until something is answered or written.
     pub is_stalled: bool,
+    /// The client has ended its side; the end comes after what it sent before.
+    pub is_hung_up: bool,
     /// The client sends no more.
     pub is_eof: bool,
     /// To be closed once everything is written, and why.
@@ -94,6 +97,7 @@ impl Session {
             heard_at: now,
             stuck_at: 0,
             is_stalled: false,
+            is_hung_up: false,
             is_eof: false,
             closing: None,
             is_dirty: false,

@@ -25,7 +25,13 @@ impl Core {
         let Some(backend) = self.backends.get_mut(ix) else { return };
         backend.wire.heard_at = self.now;
         let mut bytes = bytes;
+        let mut joined;
         if !backend.wire.is_up() {
+            if !backend.wire.tail.is_empty() {
+                joined = std::mem::take(&mut backend.wire.tail);
+                joined.extend_from_slice(bytes);
+                bytes = &joined;
+            }
             match backend.wire.advance_greeting(bytes) {
                 Ok(consumed) => bytes = &bytes[consumed..],
                 Err(error) => {
@@ -34,9 +40,11 @@ impl Core {
                     return self.close_backend(ix, true);
                 }
             }
-            if backend.wire.is_up() {
-                self.backend_is_up(ix);
+            if !backend.wire.is_up() {
+                backend.wire.tail = bytes.to_vec();
+                return;
             }
+            self.backend_is_up(ix);
             if bytes.is_empty() {
                 return;
             }
@@ -50,6 +58,9 @@ impl Core {
         } else {
             wire.tail.extend_from_slice(bytes);
             self.read_reply_tail(ix);
+        }
+        if std::mem::take(&mut self.wants_topology) {
+            self.load_topology();
         }
     }
 
@@ -152,8 +163,9 @@ impl Core {
         backend.bounce = None;
         if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
             self.keep_watching(ix, &flight.tag);
+            self.end_watched(ix, &flight.tag);
         }
-        self.settle(&flight.tag, Outcome::Ok, reply);
+        self.settle(ix, &flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
             self.after_flight(ix);
         }
@@ -171,7 +183,10 @@ impl Core {
             Verdict::Final => {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
-                self.settle(&flight.tag, Outcome::Error, reply);
+                if is_watched {
+                    self.end_watched(ix, &flight.tag);
+                }
+                self.settle(ix, &flight.tag, Outcome::Error, reply);
                 self.after_flight(ix);
             }
             // The watch was for this node and is lost: the transaction must not run elsewhere.
@@ -184,15 +199,17 @@ impl Core {
             Verdict::Moved(target) => {
                 self.recorder.redirect(RedirectKind::Moved);
                 let addr = self.backends[ix].wire.addr;
-                let known = target.resolve(addr, &self.topology);
-                if let Some(node) = known.and_then(|addr| self.topology.node_by_addr(addr)) {
-                    let seen = self.topology.clone();
+                let seen = self.shared.load();
+                let known = target.resolve(addr, &seen);
+                if let Some(node) = known.and_then(|addr| seen.node_by_addr(addr)) {
                     self.shared.patch(&seen, target.slot, node);
                 } else {
                     self.shared.hint_stale();
                 }
                 self.bounce(ix, Cause::Moved, Aim::Owner(target.slot), known.is_some());
-                self.load_topology();
+                // Not now: this connection may be given up by it and its place be taken, while more of
+                // its replies are to be read.
+                self.wants_topology = true;
             }
             Verdict::Ask(target) => {
                 self.recorder.redirect(RedirectKind::Ask);
@@ -227,16 +244,16 @@ impl Core {
     fn bounce(&mut self, ix: usize, cause: Cause, aim: Aim, is_at_once: bool) {
         let backend = &mut self.backends[ix];
         let Some(Flight { len, skip: _, mut tag }) = backend.wire.flights.pop_front() else { return };
-        let sent = backend.wire.outbox.front(len as usize);
-        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
-        backend.wire.outbox.pop_front(len as usize);
-        if tag.purpose == Purpose::Discard || request.is_empty() {
-            if tag.purpose == Purpose::Answer {
-                // A streamed request: its bytes are gone.
+        if matches!(tag.purpose, Purpose::Discard | Purpose::Uploaded) {
+            backend.wire.outbox.pop_front(len as usize);
+            if tag.purpose == Purpose::Uploaded {
                 self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::UploadMoved);
             }
             return self.after_flight(ix);
         }
+        let sent = backend.wire.outbox.front(len as usize);
+        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
+        backend.wire.outbox.pop_front(len as usize);
         let behind = if cause == Cause::Ask || tag.lane == Lane::Exclusive {
             0
         } else {
@@ -270,13 +287,14 @@ impl Core {
     pub fn lose_flights(&mut self, backend: &mut super::core::Backend) {
         let wire = &mut backend.wire;
         let table = self.table.clone();
-        if let Some(owner) = backend.owner {
+        if let Some(owner) = backend.owner.filter(|_| backend.upload.is_some()) {
             self.upload_lost(owner);
         }
         while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
             let len = len as usize;
             let was_sent = wire.outbox.was_front_sent(len);
-            let request = if len == 0 { Vec::new() } else { wire.outbox.front(len).to_vec() };
+            let is_whole = tag.purpose != Purpose::Uploaded && len > 0;
+            let request = if is_whole { wire.outbox.front(len).to_vec() } else { Vec::new() };
             wire.outbox.pop_front(len);
             if tag.purpose == Purpose::Discard {
                 continue;
@@ -285,11 +303,16 @@ impl Core {
                 Some(rest) => rest.to_vec(),
                 None => request,
             };
-            if tag.purpose == Purpose::Stream && backend.is_relaying {
+            if matches!(tag.purpose, Purpose::Stream | Purpose::Uploaded) && backend.is_relaying {
                 self.cut(tag.session);
                 continue;
             }
-            if backend.is_kept && tag.purpose == Purpose::Answer {
+            if tag.purpose == Purpose::Uploaded && !was_sent {
+                self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
+                continue;
+            }
+            // A transaction that may have run must not be reported as one that a watch prevented.
+            if backend.is_kept && tag.purpose == Purpose::Answer && !(was_sent && self.is_exec(&tag)) {
                 self.watch_bounced(&tag);
                 continue;
             }
@@ -305,6 +328,7 @@ impl Core {
                 }
                 let skip = replies_before_last(&request);
                 let retry_at = self.now_us;
+                self.note_follower(&tag, false);
                 self.hold(Held {
                     tag,
                     skip,
@@ -344,12 +368,12 @@ impl Core {
 
     /// The reply that counts has come.
     #[inline]
-    fn settle(&mut self, tag: &Tag, outcome: Outcome, reply: &[u8]) {
+    fn settle(&mut self, backend: usize, tag: &Tag, outcome: Outcome, reply: &[u8]) {
         self.recorder.backend_latency(Duration::from_micros(self.now_us.saturating_sub(tag.sent_at)));
         match tag.purpose {
-            Purpose::Answer => self.answer_part(tag, outcome, reply),
+            Purpose::Answer | Purpose::Uploaded => self.answer_part(tag, outcome, reply),
             Purpose::Discard => {}
-            Purpose::Probe => self.probe_answered(tag, reply),
+            Purpose::Probe => self.probe_answered(backend, tag, reply),
             Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),
         }
     }
@@ -370,7 +394,7 @@ impl Core {
         let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return };
         if let Place::Merging(merge) = &mut entry.place {
             let limit = self.config.output_hard_limit;
-            let is_last = merge.add(tag.part as usize, reply);
+            let is_last = merge.add(tag.part as usize, reply, limit);
             if is_last && let Place::Merging(merge) = std::mem::replace(&mut entry.place, Place::Waiting) {
                 self.finish_merge(tag.session, tag.ticket, *merge, limit);
             } else if session.is_stalled {
@@ -383,7 +407,7 @@ impl Core {
 
     fn finish_merge(&mut self, key: SessionKey, ticket: Ticket, merge: Merge, limit: usize) {
         let outcome = if merge.has_failed() { Outcome::Error } else { Outcome::Ok };
-        if merge.len() > limit {
+        if merge.is_too_large() {
             let error = ErrorReply::ReplyTooLarge { limit };
             return self.answer(key, ticket, Outcome::Refused, &error_line(&error));
         }
@@ -401,11 +425,19 @@ impl Core {
         else {
             return;
         };
+        if !session.gates.is_empty() {
+            // All its parts are settled, whichever way they were.
+            session.gates.retain(|gate| gate.ticket != ticket);
+            self.wants_release = true;
+        }
         if !session.pipeline.is_first(ticket) {
             let mut stored = self.buffers.pop().unwrap_or_default();
             stored.extend_from_slice(reply);
             session.pipeline.store(ticket, outcome, stored);
-            return;
+            if session.pipeline.stored() > self.config.output_hard_limit {
+                return self.cut(key);
+            }
+            return self.resume(ix);
         }
         let Some(entry) = session.pipeline.pop() else { return };
         if session.out.capacity() == 0 {
@@ -426,14 +458,14 @@ impl Core {
             match session.busy {
                 Some(Busy::Alone | Busy::Blocked | Busy::Relaying { .. }) => session.busy = None,
                 // Refused before its body was read.
-                Some(Busy::Probing { progress, .. } | Busy::Uploading { progress, .. }) => {
-                    session.busy = Some(Busy::Discarding { progress });
+                Some(Busy::Probing { scanned: skip, progress }) => {
+                    session.busy = Some(Busy::Discarding { skip, progress });
+                }
+                Some(Busy::Uploading { progress, .. }) => {
+                    session.busy = Some(Busy::Discarding { skip: 0, progress });
                 }
                 _ => {}
             }
-        }
-        if !session.gates.is_empty() {
-            self.wants_release = true;
         }
         if session.unwritten() > self.config.output_hard_limit && session.closing.is_none() {
             self.cut(key);
@@ -450,7 +482,7 @@ impl Core {
             session.written = 0;
             session.pipeline = Default::default();
             session.tail = Vec::new();
-            session.is_stalled = true;
+            session.is_stalled = false;
             self.mark_session(key.ix as usize);
         }
     }

@@ -56,7 +56,12 @@ impl Core {
     pub fn read_upload(&mut self, ix: usize, buf: &[u8]) -> usize {
         let (mut progress, target) = match self.sessions[ix].busy {
             Some(Busy::Uploading { backend, ticket, progress }) => (progress, Some((backend, ticket))),
-            Some(Busy::Discarding { progress }) => (progress, None),
+            Some(Busy::Discarding { skip, progress }) if skip > 0 => {
+                let skipped = skip.min(buf.len());
+                self.sessions[ix].busy = Some(Busy::Discarding { skip: skip - skipped, progress });
+                return skipped;
+            }
+            Some(Busy::Discarding { progress, .. }) => (progress, None),
             _ => return 0,
         };
         if let Some((backend, _)) = target
@@ -80,7 +85,7 @@ impl Core {
         };
         match target {
             None => {
-                self.sessions[ix].busy = (!advance.is_done).then_some(Busy::Discarding { progress });
+                self.sessions[ix].busy = (!advance.is_done).then_some(Busy::Discarding { skip: 0, progress });
             }
             Some((backend, ticket)) => {
                 self.backends[backend].wire.outbox.push(&[&buf[..advance.consumed]]);
@@ -96,32 +101,35 @@ impl Core {
     }
 
     /// The node that a large request is for has answered EXISTS.
-    pub fn probe_answered(&mut self, tag: &Tag, reply: &[u8]) {
+    pub fn probe_answered(&mut self, backend: usize, tag: &Tag, reply: &[u8]) {
         let Some(session) = self.session_of(tag.session) else { return };
         let Some(Busy::Probing { scanned, progress }) = session.busy else { return };
         let ix = tag.session.ix as usize;
-        let backend = self.backends.iter().find(|(_, b)| b.owner == Some(tag.session)).map(|(ix, _)| ix);
-        let Some(backend) = backend.filter(|_| !reply.starts_with(b"-")) else {
-            let session = &mut self.sessions[ix];
-            session.tail.drain(..scanned);
+        if reply.starts_with(b"-") {
             self.answer(tag.session, tag.ticket, Outcome::Error, reply);
-            return self.look_again(ix);
-        };
+            return self.read_on(ix);
+        }
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
         let connection = &mut self.backends[backend];
-        connection.upload = Some(Tag { purpose: Purpose::Answer, ..*tag });
+        connection.upload = Some(Tag { purpose: Purpose::Uploaded, ..*tag });
         if let Aim::Asked { .. } = tag.aim {
+            // Its reply comes long before the upload's, and its bytes are forgotten with the upload's.
             connection.wire.outbox.push(&[super::settle::ASKING]);
+            connection.wire.flights.push_back(Flight {
+                len: 0,
+                skip: 0,
+                tag: Tag { purpose: Purpose::Discard, ..*tag },
+            });
         }
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
         session.tail.drain(..scanned);
         self.mark_backend(backend);
-        self.look_again(ix);
+        self.read_on(ix);
     }
 
-    /// Has the session's tail and socket read on, after this turn's events.
-    fn look_again(&mut self, ix: usize) {
+    /// Looks at what has come of a large request meanwhile, and reads its client again.
+    fn read_on(&mut self, ix: usize) {
         self.sessions[ix].is_stalled = true;
         self.resume(ix);
     }
@@ -131,10 +139,9 @@ impl Core {
         self.sessions[ix].busy = Some(Busy::Alone);
         let connection = &mut self.backends[backend];
         if let Some(tag) = connection.upload.take() {
-            let skip = u32::from(matches!(tag.aim, Aim::Asked { .. }));
             // What is still unwritten goes with the flight, so that it is kept until the reply.
             let len = connection.wire.outbox.len() as u32;
-            connection.wire.flights.push_back(Flight { len, skip, tag });
+            connection.wire.flights.push_back(Flight { len, skip: 0, tag });
         }
     }
 
@@ -142,7 +149,7 @@ impl Core {
     pub fn upload_lost(&mut self, owner: SessionKey) {
         let Some(session) = self.session_of(owner) else { return };
         let Some(Busy::Uploading { ticket, progress, .. }) = session.busy else { return };
-        session.busy = Some(Busy::Discarding { progress });
+        session.busy = Some(Busy::Discarding { skip: 0, progress });
         self.recorder.refused(Reason::Unreachable);
         let line = super::settle::error_line(&ErrorReply::UploadMoved);
         self.answer(owner, ticket, Outcome::Refused, &line);

@@ -6,6 +6,7 @@
 use super::PATIENCE;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// One plain connection. Every method fails the test on an unexpected end or silence.
 pub struct Client {
@@ -16,10 +17,24 @@ impl Client {
     #[track_caller]
     pub fn connect(addr: SocketAddr) -> Client {
         let stream = TcpStream::connect(addr).unwrap_or_else(|error| panic!("connecting to {addr}: {error}"));
+        Client::of(stream)
+    }
+
+    /// A connection, if there is somebody at `addr`.
+    pub fn try_connect(addr: SocketAddr) -> Option<Client> {
+        TcpStream::connect(addr).ok().map(Client::of)
+    }
+
+    fn of(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Client { stream: BufReader::new(stream) }
+    }
+
+    /// How long this client waits for a reply.
+    pub fn set_patience(&self, patience: Duration) {
+        self.stream().set_read_timeout(Some(patience)).unwrap();
     }
 
     /// Sends bytes as they are.
@@ -49,6 +64,23 @@ impl Client {
             panic!("no reply, {error}; its bytes so far: {:?}", String::from_utf8_lossy(&reply));
         }
         reply
+    }
+
+    /// As [`Client::read`], where the connection may end instead.
+    pub fn try_read(&mut self) -> io::Result<Vec<u8>> {
+        let mut reply = Vec::new();
+        self.read_value(&mut reply).map(|()| reply)
+    }
+
+    /// Sends one request and reads one reply, where the connection may end instead.
+    pub fn try_call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<Vec<u8>> {
+        self.stream.get_mut().write_all(&request(args))?;
+        self.try_read()
+    }
+
+    /// The bytes that come, for replies too large to be kept.
+    pub fn reader(&mut self) -> &mut BufReader<TcpStream> {
+        &mut self.stream
     }
 
     /// Sends one request and reads one reply.

@@ -91,10 +91,27 @@ impl Gateway {
         (status, body.to_owned())
     }
 
+    /// The value of a metric, given with its labels as /metrics shows it; 0 when it is not there.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, page) = self.admin_get("/metrics");
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
     /// The process's memory in KB (VmRSS).
     pub fn memory_kb(&self) -> u64 {
+        self.status_kb("VmRSS:")
+    }
+
+    /// The most memory in KB that the process ever had (VmHWM).
+    pub fn peak_memory_kb(&self) -> u64 {
+        self.status_kb("VmHWM:")
+    }
+
+    fn status_kb(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 

@@ -4,9 +4,13 @@
 
 pub mod both;
 pub mod client;
+pub mod fake_node;
 pub mod gateway;
+pub mod payload;
 pub mod program;
 pub mod real_cluster;
+pub mod shard_load;
+pub mod slot_move;
 pub mod value;
 
 use std::time::{Duration, Instant};

@@ -25,8 +25,20 @@ impl RealCluster {
     /// With more lines for each node's configuration file.
     pub fn start_with(settings: &[(&str, &str)]) -> RealCluster {
         let cluster = RealCluster::start_nodes(6, settings);
-        form(cluster.addrs());
+        form(cluster.addrs(), 1);
         cluster
+    }
+
+    /// Three primaries (nodes 0 to 2) without replicas.
+    pub fn start_without_replicas(settings: &[(&str, &str)]) -> RealCluster {
+        let cluster = RealCluster::start_nodes(3, settings);
+        form(cluster.addrs(), 0);
+        cluster
+    }
+
+    /// Makes one cluster of nodes that have yet to meet.
+    pub fn form(&self, replicas: usize) {
+        form(self.addrs(), replicas);
     }
 
     /// Nodes in cluster mode that have yet to meet.
@@ -162,8 +174,8 @@ extern "C" fn end_kept() {
     }
 }
 
-/// Makes one cluster of the nodes, half of them replicas. It is whole at the end: all nodes know all
+/// Makes one cluster of the nodes, so many replicas for each primary. It is whole at the end: all nodes know all
 /// roles, so that a failover is voted for at once, which `redis-cli --cluster create` does not wait for.
-fn form(addrs: &[SocketAddr]) {
-    expect(&bootstrap(addrs, &["--yes"]).output().unwrap(), 0, "Done");
+fn form(addrs: &[SocketAddr], replicas: usize) {
+    expect(&bootstrap(addrs, &["--yes", "--replicas", &replicas.to_string()]).output().unwrap(), 0, "Done");
 }

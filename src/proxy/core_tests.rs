@@ -1,0 +1,7 @@
+//! The core between clients and nodes that live in memory: every order of events can be played through,
+//! and whatever the core wants done outside is done here as the worker does it.
+
+mod cases;
+mod cluster;
+mod order;
+mod world;
