@@ -22,11 +22,14 @@ pub enum NotReady {
 /// # Errors
 /// The first reason why not, in the order of [`NotReady`]'s variants.
 pub fn readiness(phase: Phase, topology: &Snapshot) -> Result<(), NotReady> {
-    if phase != Phase::Ready {
+    if phase > Phase::Ready {
         return Err(NotReady::Phase(phase));
     }
     if topology.nodes().is_empty() {
         return Err(NotReady::NoTopology);
+    }
+    if phase < Phase::Ready {
+        return Err(NotReady::Phase(phase));
     }
     if topology.covered() < SLOTS {
         let unowned = Slot::all().filter(|slot| topology.shard_of(*slot).is_none());

@@ -127,11 +127,11 @@ mod tests {
         let running = tokio::spawn(server.run(state));
 
         assert_eq!(get(addr, "/livez").await.0, 200);
-        assert_eq!(get(addr, "/readyz").await, (503, "not ready: starting\n".to_string()));
-        shutdown.advance(Phase::Ready);
         let (status, reason) = get(addr, "/readyz").await;
         assert!(status == 503 && reason.contains("no node of the cluster has answered yet"), "{reason}");
         topology.publish(cluster());
+        assert_eq!(get(addr, "/readyz").await, (503, "not ready: starting\n".to_string()));
+        shutdown.advance(Phase::Ready);
         assert_eq!(get(addr, "/readyz").await, (200, "ready\n".to_string()));
         assert!(get(addr, "/metrics").await.1.contains("\nslotgate_ready 1\n"));
         assert!(get(addr, "/api/topology").await.1.contains("\"slots_covered\":16384"));

@@ -337,15 +337,13 @@ impl Core {
                 continue;
             }
             if is_repeatable {
-                // A read that is repeated will have been served in its turn.
-                let is_read = table.get(tag.command).flags.contains(Flags::READONLY);
-                self.note_follower(&tag, was_sent && !is_read);
+                // It is run again in its turn, behind those that were held before it.
+                self.note_follower(&tag, false);
                 if let Aim::Asked { slot, .. } = tag.aim {
                     tag.aim = Aim::Owner(slot);
                 }
                 let skip = replies_before_last(&request);
                 let retry_at = self.now_us;
-                self.note_follower(&tag, false);
                 self.hold(Held {
                     tag,
                     skip,
