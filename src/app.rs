@@ -15,6 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+/// How long readiness waits for connections to all shards, once they are known: one that cannot be reached
+/// must not keep the others from being served.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+
 /// What control tasks get to end by themselves; they wait for nothing that takes longer.
 const TASK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -64,21 +68,27 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     };
     shutdown.spawn("admin", admin.run(state));
 
-    let (commands, learned) = oneshot::channel();
+    let (introduction, introduced) = oneshot::channel();
     let stopped = {
         let shutdown = shutdown.clone();
         async move { shutdown.reached(Phase::Stopped).await }
     };
-    shutdown.spawn("refresh", refresh::run(config.refresh, topology, status, Some(commands), stopped));
+    shutdown.spawn("refresh", refresh::run(config.refresh, topology, status, Some(introduction), stopped));
     let learner = proxy.clone();
     shutdown.spawn("learn", async move {
         // Without an answer the built-in table goes on alone.
-        if let Ok(reply) = learned.await {
-            learner.learn(reply.to_vec());
+        if let Ok(told) = introduced.await {
+            learner.learn(&told.commands, told.version.as_deref());
         }
     });
 
-    shutdown.advance(Phase::Ready);
+    let (starting, connecting) = (shutdown.clone(), proxy.clone());
+    shutdown.spawn("start", async move {
+        connecting.connected(CONNECT_PATIENCE).await;
+        if starting.phase() == Phase::Starting {
+            starting.advance(Phase::Ready);
+        }
+    });
     tracing::info!(listen = %proxy.local_addr(), admin = %admin_addr, "slotgate is serving clients");
     shutdown.reached(Phase::Draining).await;
     tracing::info!(clients = proxy.clients(), timeout = ?config.drain_timeout, "draining");

@@ -6,7 +6,7 @@
 
 use super::config::Config;
 use super::cursor::ScanOrder;
-use super::flight::{Held, Lane, SessionKey, Tag};
+use super::flight::{Held, Lane, Purpose, SessionKey, Tag};
 use super::router::{Traits, traits};
 use super::session::Session;
 use super::stats::Stats;
@@ -44,6 +44,8 @@ pub struct Backend {
     pub is_relaying: bool,
     /// Not read for now: its owner does not keep up.
     pub is_paused: bool,
+    /// The node has ended its side; the end comes after what it sent before.
+    pub is_hung_up: bool,
     pub is_dirty: bool,
 }
 
@@ -97,6 +99,8 @@ pub struct Core {
     pub scan_order: ScanOrder,
     /// The shared connection to each shard's primary, by protocol version and shard.
     pipes: [Vec<u32>; 2],
+    /// Whether any client has asked for RESP3.
+    has_resp3: bool,
     by_node: FxHashMap<(SocketAddr, NodeId, Version), usize>,
     backoffs: FxHashMap<(SocketAddr, NodeId), Reconnect>,
     pub sessions: Slab<Session>,
@@ -116,6 +120,8 @@ pub struct Core {
     pub held_bytes: usize,
     /// Held requests are to be looked at before the turn ends.
     pub wants_release: bool,
+    /// The topology has changed and is to be taken over once the bytes at hand are read.
+    pub wants_topology: bool,
     pub effects: Effects,
     pub recorder: Recorder,
     pub scanner: RequestScanner,
@@ -132,6 +138,8 @@ pub struct Core {
     pub released_version: u64,
     next_generation: u32,
     pub is_draining: bool,
+    /// There has been a connection to every shard.
+    has_connected: bool,
     pub subscriptions: super::pubsub::Subscriptions,
 }
 
@@ -171,6 +179,7 @@ impl Core {
             topology: Arc::new(Snapshot::empty()),
             scan_order: ScanOrder::default(),
             pipes: [Vec::new(), Vec::new()],
+            has_resp3: false,
             by_node: FxHashMap::default(),
             backoffs: FxHashMap::default(),
             sessions: Slab::new(),
@@ -184,6 +193,7 @@ impl Core {
             wants_parked: false,
             held_bytes: 0,
             wants_release: false,
+            wants_topology: false,
             effects: Effects::default(),
             recorder,
             scanner: RequestScanner::default(),
@@ -197,6 +207,7 @@ impl Core {
             released_version: 0,
             next_generation: 0,
             is_draining: false,
+            has_connected: false,
             subscriptions: super::pubsub::Subscriptions::default(),
         }
     }
@@ -300,7 +311,7 @@ impl Core {
     #[inline]
     pub fn resume(&mut self, ix: usize) {
         let session = &mut self.sessions[ix];
-        if session.is_stalled && !session.is_resuming {
+        if session.is_stalled && !session.is_resuming && session.closing.is_none() {
             session.is_resuming = true;
             self.effects.resuming.push_back(ix);
         }
@@ -314,6 +325,7 @@ impl Core {
             return;
         }
         self.topology = topology;
+        self.gate_strays();
         self.scan_order = ScanOrder::of(&self.topology);
         self.recorder.name_shards(
             self.topology.shards().iter().map(|shard| self.topology.node(shard.primary).id.to_string()),
@@ -336,6 +348,24 @@ impl Core {
         self.move_subscriptions();
     }
 
+    /// Requests that are still under way to a former owner of their slot: later ones of the same session
+    /// must not overtake them by going to the new owner.
+    fn gate_strays(&mut self) {
+        for (ix, backend) in self.backends.iter().filter(|(_, backend)| backend.lane == Lane::Shared) {
+            let here = (backend.wire.addr, backend.wire.node);
+            for flight in backend.wire.flights.iter().filter(|flight| flight.tag.purpose == Purpose::Answer) {
+                let tag = &flight.tag;
+                if let Some(slot) = tag.aim.slot()
+                    && self.topology.primary_of(slot).is_none_or(|owner| (owner.addr, owner.id) != here)
+                    && let Some(session) = self.sessions.get_mut(tag.session.ix as usize)
+                    && session.generation == tag.session.generation
+                {
+                    session.gate(slot, tag.ticket, tag.part, ix as u32);
+                }
+            }
+        }
+    }
+
     /// Whether the node at the other end is still one of the cluster's and not held for dead.
     fn is_usable(&self, wire: &Connection<Tag>) -> bool {
         self.topology.node_by_id(&wire.node).is_some_and(|ix| {
@@ -349,8 +379,7 @@ impl Core {
     pub fn connect_shared(&mut self) {
         let topology = self.topology.clone();
         for version in [Version::Resp2, Version::Resp3] {
-            let is_wanted = version == Version::Resp2 || !self.pipes[1].is_empty();
-            if !is_wanted {
+            if version == Version::Resp3 && !self.has_resp3 {
                 continue;
             }
             let pipes = topology.shards().iter().map(|shard| {
@@ -405,6 +434,7 @@ impl Core {
             is_one_way: false,
             is_relaying: false,
             is_paused: false,
+            is_hung_up: false,
             is_dirty: false,
         });
         if lane == Lane::Exclusive {
@@ -445,8 +475,7 @@ impl Core {
 
     /// A client speaks RESP3: connections that do are needed from now on.
     pub fn want_version(&mut self, version: Version) {
-        if self.pipes[version as usize].len() != self.topology.shards().len() {
-            self.pipes[version as usize] = vec![NO_BACKEND; self.topology.shards().len().max(1)];
+        if version == Version::Resp3 && !std::mem::replace(&mut self.has_resp3, true) {
             self.connect_shared();
         }
     }
@@ -459,6 +488,11 @@ impl Core {
         self.wants_release = true;
         self.wants_parked |= self.backends[ix].lane == Lane::Shared;
         self.mark_backend(ix);
+        let pipes = &self.pipes[Version::Resp2 as usize];
+        if !self.has_connected && pipes.iter().all(|pipe| self.pipe(*pipe).is_some()) {
+            self.has_connected = true;
+            self.stats.worker_is_connected();
+        }
     }
 
     /// Forgets a connection. What was under way on it is held again, or answered, one by one in the
@@ -581,7 +615,11 @@ impl Core {
                 match backend.owner {
                     Some(_) if wire.is_up() => false,
                     _ if !wire.is_up() => waited > CONNECT_TIMEOUT,
-                    _ => !wire.flights.is_empty() && waited > timeout,
+                    // What was asked only now has not waited since the last reply to something else.
+                    _ => wire.flights.front().is_some_and(|front| {
+                        waited > timeout
+                            && Duration::from_micros(self.now_us.saturating_sub(front.tag.sent_at)) > timeout
+                    }),
                 }
             })
             .map(|(ix, _)| ix)
@@ -601,7 +639,7 @@ impl Core {
         }
         let idle_timeout = self.config.idle_timeout.map(|timeout| timeout.as_micros() as u64);
         let stuck: u64 = STUCK_CLIENT.as_micros() as u64;
-        let mut cut = Vec::new();
+        let mut stuck_clients = Vec::new();
         for (ix, session) in &mut self.sessions {
             session.pipeline.release();
             if session.tail.is_empty() && session.tail.capacity() > 0 {
@@ -612,14 +650,14 @@ impl Core {
                     && session.state.subscriptions == 0
                     && self.now_us - session.heard_at > timeout
             });
-            if is_idle && session.closing.is_none() {
+            let is_stuck = session.stuck_at > 0 && self.now_us - session.stuck_at > stuck;
+            if is_stuck && session.closing != Some(Close::Output) {
+                stuck_clients.push(SessionKey { ix: ix as u32, generation: session.generation });
+            } else if is_idle && session.closing.is_none() {
                 session.closing = Some(Close::Idle);
             }
-            if session.stuck_at > 0 && self.now_us - session.stuck_at > stuck {
-                cut.push(SessionKey { ix: ix as u32, generation: session.generation });
-            }
         }
-        cut.into_iter().for_each(|key| self.cut(key));
+        stuck_clients.into_iter().for_each(|key| self.cut(key));
         let closing: Vec<usize> =
             self.sessions.iter().filter(|(_, session)| session.closing.is_some()).map(|(ix, _)| ix).collect();
         closing.into_iter().for_each(|ix| self.mark_session(ix));

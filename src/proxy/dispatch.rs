@@ -1,6 +1,6 @@
 //! Carries a route out: tickets are taken and requests put on their way to nodes.
 
-use super::core::Core;
+use super::core::{Core, NO_BACKEND};
 use super::cursor::Cursor;
 use super::error_reply::ErrorReply;
 use super::fanout::{Merge, Policy, group_by_slot};
@@ -9,7 +9,7 @@ use super::info;
 use super::pipeline::{Entry, Place, Ticket};
 use super::redirect::Cause;
 use super::router::{self, All, Handling, Local, Route, Split};
-use super::session::{Busy, Gate};
+use super::session::Busy;
 use crate::command::{CommandIx, KeyShape, Lookup};
 use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
@@ -68,7 +68,7 @@ impl Core {
             return Handled::Done;
         }
         if state.is_subscribed_mode() && !local.is_some_and(super::pubsub::is_allowed_subscribed) {
-            let name = spec.name.replace('|', " ");
+            let name = spec.name.to_string();
             self.refuse(ix, traits.family, Reason::Unsupported, &ErrorReply::SubscribedMode { name });
             return Handled::Done;
         }
@@ -119,7 +119,7 @@ impl Core {
         let tag = self.tag(ix, ticket, command, Aim::Owner(slot));
         if has_many_keys {
             // The node may answer TRYAGAIN to it and serve a later command for one of its keys.
-            self.sessions[ix].gates.push(Gate { slot, ticket, part: 0 });
+            self.sessions[ix].gate(slot, ticket, 0, NO_BACKEND);
         }
         self.forward(tag, &[request.frame]);
         Handled::Done
@@ -171,7 +171,7 @@ impl Core {
                     write_head(&mut head, b'*', 1 + group.len() * step);
                     head.extend_from_slice(name);
                     group.iter().for_each(|(_, number)| head.extend_from_slice(raw_key(*number)));
-                    self.sessions[ix].gates.push(Gate { slot, ticket, part: part as u32 });
+                    self.sessions[ix].gate(slot, ticket, part as u32, NO_BACKEND);
                     self.forward(tag, &[&head]);
                 }
             }
@@ -181,8 +181,9 @@ impl Core {
     }
 
     fn send_all(&mut self, ix: usize, command: CommandIx, all: All, request: &Request) -> Handled {
-        // What changes or counts everything comes after all that the client sent before.
-        if !self.sessions[ix].gates.is_empty() {
+        // What changes or counts everything comes after all that the client sent before, of which each
+        // may yet have to go to another node.
+        if !self.sessions[ix].pipeline.is_empty() {
             return Handled::NotYet;
         }
         let version = self.sessions[ix].state.version;
@@ -209,9 +210,6 @@ impl Core {
                 }
             }
             All::Wait => {
-                if !self.sessions[ix].pipeline.is_empty() {
-                    return Handled::NotYet;
-                }
                 // WAIT blocks its connection, so it has others than the shared ones.
                 let merge = Merge::new(Policy::Min, version, firsts.len(), false);
                 let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
@@ -235,6 +233,10 @@ impl Core {
                 let is_write = traits.is_write || all == All::AllSucceed;
                 let merge = Merge::new(policy, version, firsts.len(), is_write);
                 let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
+                if all == All::AllSucceed {
+                    // And what changes everything comes before all that the client sends after.
+                    self.sessions[ix].busy = Some(Busy::Alone);
+                }
                 for (part, slot) in firsts.into_iter().enumerate() {
                     let mut tag = self.tag(ix, ticket, command, Aim::Owner(slot));
                     tag.part = part as u32;

@@ -30,6 +30,9 @@ pub enum ErrorReply {
     WrongPass,
     AuthWithoutPassword,
     NoProto,
+    HelloOption {
+        option: String,
+    },
     DbIndex,
     ClusterDisabled,
     CrossSlot {
@@ -124,6 +127,7 @@ impl fmt::Display for ErrorReply {
                  your configuration is correct?",
             ),
             NoProto => f.write_str("NOPROTO unsupported protocol version"),
+            HelloOption { option } => write!(f, "ERR Syntax error in HELLO option '{option}'"),
             DbIndex => f.write_str("ERR DB index is out of range"),
             ClusterDisabled => f.write_str("ERR This instance has cluster support disabled"),
             CrossSlot { name } => write!(

@@ -47,6 +47,8 @@ pub struct Merge {
     failed: usize,
     first_failure: Option<Vec<u8>>,
     sum: i64,
+    /// The replies were more than is kept; none is.
+    is_too_large: bool,
 }
 
 impl Merge {
@@ -69,11 +71,13 @@ impl Merge {
             failed: 0,
             first_failure: None,
             sum,
+            is_too_large: false,
         }
     }
 
-    /// Takes the reply of part `part`; true when it was the last one missing.
-    pub fn add(&mut self, part: usize, reply: &[u8]) -> bool {
+    /// Takes the reply of part `part`; true when it was the last one missing. Of more than `limit` bytes
+    /// in all, nothing is kept.
+    pub fn add(&mut self, part: usize, reply: &[u8], limit: usize) -> bool {
         debug_assert!(part < self.count);
         self.left = self.left.saturating_sub(1);
         if reply.first() == Some(&b'-') {
@@ -85,6 +89,10 @@ impl Merge {
                 Policy::Min => self.sum = self.sum.min(integer(reply)),
                 Policy::AtLeast(_) => self.sum = self.sum.max(integer(reply)),
                 Policy::AllSucceed if !self.bytes.is_empty() => {}
+                _ if self.is_too_large || self.bytes.len() + reply.len() > limit => {
+                    self.is_too_large = true;
+                    self.bytes = Vec::new();
+                }
                 _ => {
                     let start = self.bytes.len();
                     self.bytes.extend_from_slice(reply);
@@ -100,9 +108,9 @@ impl Merge {
         self.failed > 0
     }
 
-    /// Bytes of replies kept so far.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    /// Whether the replies were more than is kept.
+    pub fn is_too_large(&self) -> bool {
+        self.is_too_large
     }
 
     fn part(&self, part: usize) -> &[u8] {
@@ -270,7 +278,7 @@ mod tests {
         let mut merge = Merge::new(policy, Version::Resp2, replies.len(), is_write);
         // The last one first: parts answer in any order.
         for (part, reply) in replies.iter().enumerate().rev() {
-            assert_eq!(merge.add(part, reply.as_bytes()), part == 0);
+            assert_eq!(merge.add(part, reply.as_bytes(), usize::MAX), part == 0);
         }
         String::from_utf8(merge.finish()).unwrap()
     }
@@ -330,7 +338,7 @@ mod tests {
             for (part, group) in parts.iter().enumerate() {
                 let mut reply = format!("*{}\r\n", group.len()).into_bytes();
                 group.iter().for_each(|(_, number)| write_bulk(&mut reply, keys[*number as usize].as_bytes()));
-                merge.add(part, &reply);
+                merge.add(part, &reply, usize::MAX);
             }
             let mut expected = format!("*{}\r\n", keys.len()).into_bytes();
             keys.iter().for_each(|key| write_bulk(&mut expected, key.as_bytes()));

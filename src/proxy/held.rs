@@ -4,12 +4,12 @@
 //! Order is kept: of one session and slot, a later request never leaves before an earlier one. How many
 //! wait, their bytes, and how long are bounded.
 
-use super::core::Core;
+use super::core::{Core, NO_BACKEND};
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
 use super::redirect::Cause;
-use super::session::Gate;
 use super::settle::ASKING;
+use crate::command::Flags;
 use crate::resp::Version;
 use crate::telemetry::{Outcome, Reason};
 use crate::topology::{NodeId, Slot};
@@ -54,32 +54,28 @@ impl Core {
             self.recorder.held();
         }
         let Some(session) = self.session_of(key) else { return };
-        let mut has_later = false;
         if let Some(slot) = held.tag.aim.slot() {
-            let gate = Gate { slot, ticket: held.tag.ticket, part: held.tag.part };
-            let is_later =
-                |other: &Gate| other.slot == slot && (other.ticket, other.part) > (gate.ticket, gate.part);
-            has_later = session.gates.iter().any(is_later);
-            if !session.gates.contains(&gate) {
-                session.gates.push(gate);
-            }
+            session.gate(slot, held.tag.ticket, held.tag.part, NO_BACKEND);
         }
+        let place = |tag: &Tag| (tag.ticket, tag.part);
+        let has_later = session.gates.iter().any(|gate| {
+            Some(gate.slot) == held.tag.aim.slot() && (gate.ticket, gate.part) > place(&held.tag)
+        });
+        let later = |other: &Held| {
+            other.tag.session == key
+                && other.tag.aim.slot() == held.tag.aim.slot()
+                && place(&other.tag) > place(&held.tag)
+        };
         self.held_bytes += held.request.len();
         self.wants_release = true;
         if !has_later {
             return self.held.push_back(held);
         }
-        // It was tried while a later one waited: it still comes first.
-        let (tag, place) = (held.tag, place_of(&held.tag));
-        let is_later = |other: &Held| {
-            place_of(&other.tag) == place && (other.tag.ticket, other.tag.part) > (tag.ticket, tag.part)
-        };
-        if let Some(at) = self.parked.iter().position(is_later) {
-            self.parked.insert(at, held);
-        } else {
-            let at = self.held.iter().position(is_later).unwrap_or(self.held.len());
-            self.held.insert(at, held);
+        if let Some(at) = self.parked.iter().position(later) {
+            return self.parked.insert(at, held);
         }
+        let at = self.held.iter().position(later).unwrap_or(self.held.len());
+        self.held.insert(at, held);
     }
 
     /// Sends what can be sent of the held requests, in order, and gives up those whose time is over.
@@ -130,8 +126,7 @@ impl Core {
             self.held_bytes -= size;
             return None;
         };
-        let is_stream = held.tag.purpose == Purpose::Stream;
-        if is_stream && !session.pipeline.is_first(held.tag.ticket) {
+        if held.tag.purpose == Purpose::Stream && !session.pipeline.is_first(held.tag.ticket) {
             // Nothing delays it but the client's earlier replies.
             held.tag.held_at = now;
         }
@@ -166,7 +161,19 @@ impl Core {
                 self.recorder.retried();
                 None
             }
-            Some(held) => Some((held, !is_stream)),
+            Some(held) => {
+                let is_stuck = self.is_stuck(&held.tag);
+                Some((held, is_stuck))
+            }
+        }
+    }
+
+    /// Whether a request that could not be sent waits for its node, and not for its turn.
+    fn is_stuck(&self, tag: &Tag) -> bool {
+        match (tag.lane, tag.aim) {
+            (Lane::Shared, Aim::Owner(slot)) => self.pipe_of(slot, tag.version).is_none(),
+            (Lane::Exclusive, Aim::Owner(_)) => tag.purpose != Purpose::Stream,
+            _ => false,
         }
     }
 
@@ -186,6 +193,8 @@ impl Core {
         if tag.purpose == Purpose::Stream {
             let session = self.session_of(tag.session)?;
             if !session.pipeline.is_first(tag.ticket) || session.busy.is_some() {
+                // Its time counts from its turn on.
+                held.tag.held_at = self.now_us;
                 return Some(held);
             }
         }
@@ -208,6 +217,17 @@ impl Core {
             held.tag.aim = tag.aim;
             return Some(held);
         };
+        if tag.lane == Lane::Shared
+            && let Some(slot) = tag.aim.slot()
+            && let Some(session) = self.session_of(tag.session)
+            && !session.gates.is_empty()
+        {
+            if session.would_overtake(slot, tag.ticket, tag.part, backend as u32) {
+                held.tag.aim = tag.aim;
+                return Some(held);
+            }
+            session.gate(slot, tag.ticket, tag.part, backend as u32);
+        }
         tag.sent_at = self.now_us;
         let wire = &mut self.backends[backend].wire;
         if let Aim::Asked { .. } = tag.aim {
@@ -226,9 +246,13 @@ impl Core {
     }
 
     /// A later request of the same session and slot has come back while an earlier one is held: the
-    /// held one may go when all of them are back, unless one of them was served.
+    /// held one may go when all of them are back, unless one of them was served. Two reads may change
+    /// places.
     pub fn note_follower(&mut self, tag: &Tag, was_served: bool) {
         let Some(slot) = tag.aim.slot() else { return };
+        let table = self.table.clone();
+        let is_read = |tag: &Tag| table.get(tag.command).flags.contains(Flags::READONLY);
+        let follower_is_read = is_read(tag);
         let is_earlier = |held: &&mut Held| {
             held.behind > 0
                 && held.tag.session == tag.session
@@ -237,7 +261,7 @@ impl Core {
         };
         for held in self.held.iter_mut().chain(&mut self.parked).filter(is_earlier) {
             held.behind -= 1;
-            held.is_overtaken |= was_served;
+            held.is_overtaken |= was_served && !(follower_is_read && is_read(&held.tag));
             self.wants_release = true;
             self.wants_parked = true;
         }

@@ -45,6 +45,7 @@ impl Core {
             let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
             let again = Tag { purpose: Purpose::Stream, lane: Lane::Exclusive, ..tag };
             let retry_at = self.now_us;
+            self.note_follower(&tag, false);
             self.hold(Held {
                 tag: again,
                 skip: 0,
@@ -122,7 +123,11 @@ impl Backend {
     #[inline]
     pub fn is_streaming_reply(&self, reply: &[u8]) -> bool {
         self.lane == Lane::Exclusive
-            && self.wire.flights.front().is_some_and(|front| front.tag.purpose == Purpose::Stream)
+            && self
+                .wire
+                .flights
+                .front()
+                .is_some_and(|front| matches!(front.tag.purpose, Purpose::Stream | Purpose::Uploaded))
             && (self.is_relaying || reply.first() != Some(&b'-'))
     }
 }

@@ -31,7 +31,8 @@ impl Core {
                 Some(Some(0)) => self.answer_now(ix, family, Outcome::Ok, |reply| reply.simple("OK")),
                 Some(Some(_)) => self.refuse(ix, family, Reason::Other, &ErrorReply::DbIndex),
                 _ => {
-                    self.refuse(ix, family, Reason::Other, &ErrorReply::Invalid { what: "invalid DB index" })
+                    let what = "value is not an integer or out of range";
+                    self.refuse(ix, family, Reason::Other, &ErrorReply::Invalid { what });
                 }
             },
             Auth => return self.auth(ix, family, request),
@@ -139,8 +140,8 @@ impl Core {
                 name = Some(request.arg(at + 1));
                 at += 2;
             } else {
-                let what = "Syntax error in HELLO option";
-                self.refuse(ix, family, Reason::Other, &ErrorReply::Invalid { what });
+                let error = ErrorReply::HelloOption { option: quoted(option) };
+                self.refuse(ix, family, Reason::Other, &error);
                 return Handled::Done;
             }
         }

@@ -57,6 +57,7 @@ pub struct Proxy {
     workers: Arc<Vec<WorkerHandle>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     table: Mutex<Arc<Table>>,
+    topology: Arc<SharedTopology>,
     stats: Arc<Stats>,
 }
 
@@ -128,6 +129,7 @@ impl Proxy {
             workers,
             threads: Mutex::new(threads),
             table: Mutex::new(table),
+            topology,
             stats,
         })
     }
@@ -158,9 +160,27 @@ impl Proxy {
         let _ = joined.await;
     }
 
-    /// Adds what a node's own `COMMAND` reply, given as its bytes, tells beyond the built-in table.
-    pub fn learn(&self, reply: Vec<u8>) {
-        let commands = match parse_command_reply(&reply) {
+    /// Waits until every worker is connected to every shard, or for `patience` after the topology is known.
+    pub async fn connected(&self, patience: Duration) {
+        let mut deadline = None;
+        while self.stats.connected_workers() < self.workers.len() {
+            if self.topology.load().covered() > 0 {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
+                if Instant::now() >= deadline {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Adds what a node's own `COMMAND` reply, given as its bytes, tells beyond the built-in table, and
+    /// shows clients the node's release.
+    pub fn learn(&self, reply: &[u8], version: Option<&str>) {
+        if let Some(version) = version {
+            self.stats.set_server_version(version);
+        }
+        let commands = match parse_command_reply(reply) {
             Ok(commands) => commands,
             Err(error) => return tracing::warn!(%error, "a node's COMMAND reply is not understood"),
         };
@@ -169,9 +189,9 @@ impl Proxy {
         let added = extended.extend(commands);
         if added > 0 {
             tracing::info!(added, "the nodes know more commands");
-            *table = Arc::new(extended);
-            self.workers.iter().for_each(|worker| worker.tell(Order::Learn(table.clone())));
         }
+        *table = Arc::new(extended);
+        self.workers.iter().for_each(|worker| worker.tell(Order::Learn(table.clone())));
     }
 }
 

@@ -5,15 +5,15 @@
 //! exclusive connection for as long as they last.
 
 use super::client_state::Transaction;
-use super::core::Core;
+use super::core::{Core, NO_BACKEND};
 use super::dispatch::Handled;
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Lane, Tag};
 use super::pipeline::Place;
 use super::router::{Handling, Local, Route, TimeoutAt};
-use super::session::{Busy, Gate, Watch};
+use super::session::{Busy, Watch};
 use crate::command::{CommandIx, Flags, Spec};
-use crate::resp::{ReplyWriter, Request, Version, write_request};
+use crate::resp::{ReplyWriter, Request, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
 use crate::topology::Slot;
 
@@ -155,7 +155,7 @@ impl Core {
         let aim = transaction.slot.map_or(Aim::Any, Aim::Owner);
         let tag = self.tag(ix, ticket, command, aim);
         if let Some(slot) = transaction.slot {
-            self.sessions[ix].gates.push(Gate { slot, ticket, part: 0 });
+            self.sessions[ix].gate(slot, ticket, 0, NO_BACKEND);
         }
         self.forward_after(tag, &[MULTI, &transaction.frames, EXEC], transaction.count + 1);
     }
@@ -189,8 +189,7 @@ impl Core {
     pub fn watch_bounced(&mut self, tag: &Tag) {
         let mut out = Vec::new();
         let mut reply = ReplyWriter { out: &mut out, version: tag.version };
-        let is_exec = &*self.table.get(tag.command).name == "exec";
-        if is_exec {
+        if self.is_exec(tag) {
             reply.null_array();
         } else {
             // WATCH is answered as done: that the watch is lost shows at EXEC.
@@ -266,11 +265,17 @@ impl Core {
         }
     }
 
-    /// A watched transaction was answered on this connection, which need not be kept any more.
-    pub fn end_watching(&mut self, backend: usize, tag: &Tag) {
-        if self.backends[backend].is_kept && &*self.table.get(tag.command).name == "exec" {
-            self.backends[backend].is_kept = false;
+    /// A watched transaction has ended, run or not, and the watch with it: its connection can go back.
+    pub fn end_watched(&mut self, backend: usize, tag: &Tag) {
+        if self.is_exec(tag)
+            && let Some(connection) = self.backends.get_mut(backend)
+        {
+            connection.is_kept = false;
         }
+    }
+
+    pub fn is_exec(&self, tag: &Tag) -> bool {
+        &*self.table.get(tag.command).name == "exec"
     }
 
     /// Ends the session's watch, if there is one.
@@ -338,15 +343,10 @@ impl Core {
         Some(out)
     }
 
-    /// What a blocking command answers when its time is over: no array, or for BLMOVE and BRPOPLPUSH no
-    /// value.
+    /// What any blocking command answers when its time is over (`replyToBlockedClientOnTimeout`).
     pub fn time_is_over(&self, tag: &Tag) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut reply = ReplyWriter { out: &mut out, version: tag.version };
-        match &*self.table.get(tag.command).name {
-            "blmove" | "brpoplpush" if tag.version == Version::Resp2 => reply.null(),
-            _ => reply.null_array(),
-        }
+        ReplyWriter { out: &mut out, version: tag.version }.null_array();
         out
     }
 

@@ -79,6 +79,12 @@ impl Subscriptions {
         self.topics.is_empty() && self.by_session.is_empty() && self.pending.is_empty()
     }
 
+    /// The subscribed connection.
+    #[cfg(test)]
+    pub fn backend(&self) -> Option<usize> {
+        self.backend
+    }
+
     /// Whether this connection is the subscribed one.
     #[inline]
     pub fn is_subscriber(&self, backend: usize) -> bool {
@@ -233,8 +239,16 @@ impl Core {
             self.subscriptions.by_session.remove(&key);
         }
         self.stats.subscribers.remove(kind == Kind::Pattern, name);
-        let Some(shared) = self.subscriptions.topics.get_mut(&topic) else { return };
-        shared.sessions.retain(|other| *other != key);
+        if let Some(shared) = self.subscriptions.topics.get_mut(&topic) {
+            shared.sessions.retain(|other| *other != key);
+        }
+        self.forget_unwanted(topic);
+    }
+
+    /// Unsubscribes from what no client wants any more.
+    fn forget_unwanted(&mut self, topic: (Kind, Name)) {
+        let Some(shared) = self.subscriptions.topics.get(&topic) else { return };
+        let (kind, name) = (topic.0, &topic.1);
         let is_wanted = self
             .subscriptions
             .pending
@@ -250,7 +264,15 @@ impl Core {
 
     /// A client has left, or reset itself.
     pub fn unsubscribe_all(&mut self, key: SessionKey) {
-        self.subscriptions.pending.retain(|pending| pending.session != key);
+        let mut left = Vec::new();
+        self.subscriptions.pending.retain(|pending| {
+            let stays = pending.session != key;
+            if !stays {
+                left.extend(pending.names.iter().map(|name| (pending.kind, name.clone())));
+            }
+            stays
+        });
+        left.into_iter().for_each(|topic| self.forget_unwanted(topic));
         for (kind, name) in self.subscriptions.by_session.get(&key).cloned().unwrap_or_default() {
             self.leave(key, kind, &name);
         }
@@ -351,7 +373,8 @@ impl Core {
     /// Sends a client something that it did not ask for just now; never inside another reply.
     fn push_to(&mut self, key: SessionKey, message: &[u8]) {
         let now = self.now_us;
-        let Some(session) = self.session_of(key) else { return };
+        let limit = self.config.output_hard_limit;
+        let Some(session) = self.session_of(key).filter(|session| session.closing.is_none()) else { return };
         let mut bytes = message.to_vec();
         if session.state.version == Version::Resp3 {
             bytes[0] = b'>';
@@ -366,10 +389,13 @@ impl Core {
             };
             let ticket = session.pipeline.push(entry);
             session.pipeline.store(ticket, Outcome::Ok, bytes);
+            if session.pipeline.stored() > limit {
+                self.cut(key);
+            }
             return;
         }
         session.out.extend_from_slice(&bytes);
-        if session.unwritten() > self.config.output_hard_limit {
+        if session.unwritten() > limit {
             return self.cut(key);
         }
         self.mark_session(key.ix as usize);

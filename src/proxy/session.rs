@@ -32,6 +32,8 @@ pub struct Gate {
     pub slot: Slot,
     pub ticket: Ticket,
     pub part: u32,
+    /// The connection that the part is under way on, or [`NO_BACKEND`].
+    pub backend: u32,
 }
 
 /// WATCH: the connection that keeps the watch, until EXEC.
@@ -66,6 +68,8 @@ pub struct Session {
     pub stuck_at: u64,
     /// Commands wait in `tail`, or the socket is not read, until something is answered or written.
     pub is_stalled: bool,
+    /// The client has ended its side; the end comes after what it sent before.
+    pub is_hung_up: bool,
     /// The client sends no more.
     pub is_eof: bool,
     /// To be closed once everything is written, and why.
@@ -95,6 +99,7 @@ impl Session {
             heard_at: now,
             stuck_at: 0,
             is_stalled: false,
+            is_hung_up: false,
             is_eof: false,
             closing: None,
             is_dirty: false,
@@ -107,6 +112,21 @@ impl Session {
     #[inline]
     pub fn unwritten(&self) -> usize {
         self.out.len() - self.written
+    }
+
+    /// Has later commands for the slot wait for this part, which is under way on `backend`, if anywhere.
+    pub fn gate(&mut self, slot: Slot, ticket: Ticket, part: u32, backend: u32) {
+        match self.gates.iter_mut().find(|gate| gate.ticket == ticket && gate.part == part) {
+            Some(gate) => gate.backend = backend,
+            None => self.gates.push(Gate { slot, ticket, part, backend }),
+        }
+    }
+
+    /// Whether a command that goes over `backend` would overtake an earlier one for its slot.
+    pub fn would_overtake(&self, slot: Slot, ticket: Ticket, part: u32, backend: u32) -> bool {
+        self.gates.iter().any(|gate| {
+            gate.slot == slot && (gate.ticket, gate.part) < (ticket, part) && gate.backend != backend
+        })
     }
 
     /// Whether a command for `slot` must wait for an earlier one.

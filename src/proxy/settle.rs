@@ -8,8 +8,10 @@ use super::pipeline::{Place, Ticket};
 use super::redirect::{Cause, Verdict, verdict};
 use super::session::Busy;
 use crate::backend::{Backoff, Flight};
+use crate::command::Flags;
 use crate::resp::ReplyWriter;
 use crate::telemetry::{Close, Outcome, Reason, RedirectKind};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// The bytes of ASKING as it precedes a request.
@@ -18,6 +20,15 @@ pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// hold is over.
 const QUICK_REDIRECTS: u8 = 5;
 
+/// A request whose connection broke.
+struct LostRequest {
+    tag: Tag,
+    request: Vec<u8>,
+    /// Whether the node may have run it.
+    was_sent: bool,
+    is_repeatable: bool,
+}
+
 impl Core {
     /// Bytes came from a node.
     pub fn backend_bytes(&mut self, ix: usize, bytes: &[u8]) {
@@ -25,7 +36,13 @@ impl Core {
         let Some(backend) = self.backends.get_mut(ix) else { return };
         backend.wire.heard_at = self.now;
         let mut bytes = bytes;
+        let mut joined;
         if !backend.wire.is_up() {
+            if !backend.wire.tail.is_empty() {
+                joined = std::mem::take(&mut backend.wire.tail);
+                joined.extend_from_slice(bytes);
+                bytes = &joined;
+            }
             match backend.wire.advance_greeting(bytes) {
                 Ok(consumed) => bytes = &bytes[consumed..],
                 Err(error) => {
@@ -34,9 +51,11 @@ impl Core {
                     return self.close_backend(ix, true);
                 }
             }
-            if backend.wire.is_up() {
-                self.backend_is_up(ix);
+            if !backend.wire.is_up() {
+                backend.wire.tail = bytes.to_vec();
+                return;
             }
+            self.backend_is_up(ix);
             if bytes.is_empty() {
                 return;
             }
@@ -50,6 +69,9 @@ impl Core {
         } else {
             wire.tail.extend_from_slice(bytes);
             self.read_reply_tail(ix);
+        }
+        if std::mem::take(&mut self.wants_topology) {
+            self.load_topology();
         }
     }
 
@@ -152,7 +174,7 @@ impl Core {
         backend.bounce = None;
         if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
             self.keep_watching(ix, &flight.tag);
-            self.end_watching(ix, &flight.tag);
+            self.end_watched(ix, &flight.tag);
         }
         self.settle(ix, &flight.tag, Outcome::Ok, reply);
         if self.backends.get(ix).is_some_and(|backend| backend.lane == Lane::Exclusive) {
@@ -172,7 +194,9 @@ impl Core {
             Verdict::Final => {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
-                self.end_watching(ix, &flight.tag);
+                if is_watched {
+                    self.end_watched(ix, &flight.tag);
+                }
                 self.settle(ix, &flight.tag, Outcome::Error, reply);
                 self.after_flight(ix);
             }
@@ -186,15 +210,17 @@ impl Core {
             Verdict::Moved(target) => {
                 self.recorder.redirect(RedirectKind::Moved);
                 let addr = self.backends[ix].wire.addr;
-                let known = target.resolve(addr, &self.topology);
-                if let Some(node) = known.and_then(|addr| self.topology.node_by_addr(addr)) {
-                    let seen = self.topology.clone();
+                let seen = self.shared.load();
+                let known = target.resolve(addr, &seen);
+                if let Some(node) = known.and_then(|addr| seen.node_by_addr(addr)) {
                     self.shared.patch(&seen, target.slot, node);
                 } else {
                     self.shared.hint_stale();
                 }
                 self.bounce(ix, Cause::Moved, Aim::Owner(target.slot), known.is_some());
-                self.load_topology();
+                // Not now: this connection may be given up by it and its place be taken, while more of
+                // its replies are to be read.
+                self.wants_topology = true;
             }
             Verdict::Ask(target) => {
                 self.recorder.redirect(RedirectKind::Ask);
@@ -229,16 +255,16 @@ impl Core {
     fn bounce(&mut self, ix: usize, cause: Cause, aim: Aim, is_at_once: bool) {
         let backend = &mut self.backends[ix];
         let Some(Flight { len, skip: _, mut tag }) = backend.wire.flights.pop_front() else { return };
-        let sent = if len == 0 { &[] } else { backend.wire.outbox.front(len as usize) };
-        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
-        backend.wire.outbox.pop_front(len as usize);
-        if tag.purpose == Purpose::Discard || request.is_empty() {
-            if tag.purpose == Purpose::Answer {
-                // A streamed request: its bytes are gone.
+        if matches!(tag.purpose, Purpose::Discard | Purpose::Uploaded) {
+            backend.wire.outbox.pop_front(len as usize);
+            if tag.purpose == Purpose::Uploaded {
                 self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::UploadMoved);
             }
             return self.after_flight(ix);
         }
+        let sent = backend.wire.outbox.front(len as usize);
+        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
+        backend.wire.outbox.pop_front(len as usize);
         let behind = if cause == Cause::Ask || tag.lane == Lane::Exclusive {
             0
         } else {
@@ -256,6 +282,10 @@ impl Core {
             tag.redirects = tag.redirects.saturating_add(1);
         }
         tag.aim = aim;
+        if self.now_us.saturating_sub(tag.sent_at) > self.config.hold.as_micros() as u64 {
+            // A command that blocked meanwhile did not wait for a node to serve it.
+            tag.held_at = 0;
+        }
         let wait = if is_at_once { Duration::ZERO } else { wait_of(cause, tag.waits) };
         tag.waits = tag.waits.saturating_add(u8::from(!is_at_once));
         let skip = replies_before_last(&request);
@@ -275,43 +305,47 @@ impl Core {
         if let Some(owner) = backend.owner.filter(|_| backend.upload.is_some()) {
             self.upload_lost(owner);
         }
+        let mut lost = Vec::with_capacity(wire.flights.len());
         while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
-            let len = len as usize;
-            let was_sent = wire.outbox.was_front_sent(len);
-            let request = if len == 0 { Vec::new() } else { wire.outbox.front(len).to_vec() };
-            wire.outbox.pop_front(len);
-            if tag.purpose == Purpose::Discard {
-                continue;
-            }
-            let request = match request.strip_prefix(ASKING) {
-                Some(rest) => rest.to_vec(),
-                None => request,
-            };
-            if tag.purpose == Purpose::Stream && backend.is_relaying {
-                self.cut(tag.session);
-                continue;
-            }
-            if backend.is_one_way && wire.outbox.unsent() > 0 {
-                self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
-                continue;
-            }
-            if backend.is_kept && tag.purpose == Purpose::Answer {
-                self.watch_bounced(&tag);
-                continue;
-            }
-            let spec = table.get(tag.command);
+            let was_sent = wire.outbox.was_front_sent(len as usize);
+            // What is left of a streamed request is no request.
+            let is_whole = tag.purpose != Purpose::Uploaded && len > 0;
+            let request = if is_whole { wire.outbox.front(len as usize) } else { &[] };
+            let request = request.strip_prefix(ASKING).unwrap_or(request).to_vec();
+            wire.outbox.pop_front(len as usize);
             let is_repeatable = !request.is_empty()
                 && (!was_sent
                     || tag.purpose != Purpose::Answer
-                    || self.is_repeatable(spec, &request, tag.lane));
+                    || self.is_repeatable(table.get(tag.command), &request, tag.lane));
+            lost.push(LostRequest { tag, request, was_sent, is_repeatable });
+        }
+        self.keep_order(&mut lost);
+        for LostRequest { mut tag, request, was_sent, is_repeatable } in lost {
+            if tag.purpose == Purpose::Discard {
+                continue;
+            }
+            if matches!(tag.purpose, Purpose::Stream | Purpose::Uploaded) && backend.is_relaying {
+                self.cut(tag.session);
+                continue;
+            }
+            if tag.purpose == Purpose::Uploaded && !was_sent {
+                self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
+                continue;
+            }
+            // A transaction that may have run must not be reported as one that a watch prevented.
+            if backend.is_kept && tag.purpose == Purpose::Answer && !(was_sent && self.is_exec(&tag)) {
+                self.watch_bounced(&tag);
+                continue;
+            }
             if is_repeatable {
-                let mut tag = tag;
+                // A read that is repeated will have been served in its turn.
+                let is_read = table.get(tag.command).flags.contains(Flags::READONLY);
+                self.note_follower(&tag, was_sent && !is_read);
                 if let Aim::Asked { slot, .. } = tag.aim {
                     tag.aim = Aim::Owner(slot);
                 }
                 let skip = replies_before_last(&request);
                 let retry_at = self.now_us;
-                self.note_follower(&tag, false);
                 self.hold(Held {
                     tag,
                     skip,
@@ -331,6 +365,27 @@ impl Core {
             && let Some(watch) = &mut session.watch
         {
             watch.backend = None;
+        }
+    }
+
+    /// Repeating a request is harmless only if no later one of its session and slot has run that is not
+    /// repeated after it: a read would see the future, a write undo it.
+    fn keep_order(&self, lost: &mut [LostRequest]) {
+        let (mut written, mut unrepeated) = (HashSet::new(), HashSet::new());
+        for request in
+            lost.iter_mut().rev().filter(|lost| lost.was_sent && lost.tag.purpose == Purpose::Answer)
+        {
+            let Some(slot) = request.tag.aim.slot() else { continue };
+            let place = (request.tag.session, slot);
+            if self.table.get(request.tag.command).flags.contains(Flags::READONLY) {
+                request.is_repeatable &= !written.contains(&place);
+                continue;
+            }
+            request.is_repeatable &= !unrepeated.contains(&place);
+            written.insert(place);
+            if !request.is_repeatable {
+                unrepeated.insert(place);
+            }
         }
     }
 
@@ -354,7 +409,7 @@ impl Core {
     fn settle(&mut self, backend: usize, tag: &Tag, outcome: Outcome, reply: &[u8]) {
         self.recorder.backend_latency(Duration::from_micros(self.now_us.saturating_sub(tag.sent_at)));
         match tag.purpose {
-            Purpose::Answer => self.answer_part(tag, outcome, reply),
+            Purpose::Answer | Purpose::Uploaded => self.answer_part(tag, outcome, reply),
             Purpose::Discard => {}
             Purpose::Probe => self.probe_answered(backend, tag, reply),
             Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),
@@ -371,13 +426,16 @@ impl Core {
         if !session.gates.is_empty() {
             session.gates.retain(|gate| gate.ticket != tag.ticket || gate.part != tag.part);
             self.wants_release = true;
-            self.note_follower(tag, outcome != Outcome::Refused);
+            // What was refused has not come back from a node just now: it was held, and is counted.
+            if outcome != Outcome::Refused {
+                self.note_follower(tag, true);
+            }
         }
         let session = &mut self.sessions[tag.session.ix as usize];
         let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return };
         if let Place::Merging(merge) = &mut entry.place {
             let limit = self.config.output_hard_limit;
-            let is_last = merge.add(tag.part as usize, reply);
+            let is_last = merge.add(tag.part as usize, reply, limit);
             if is_last && let Place::Merging(merge) = std::mem::replace(&mut entry.place, Place::Waiting) {
                 self.finish_merge(tag.session, tag.ticket, *merge, limit);
             } else if session.is_stalled {
@@ -390,7 +448,7 @@ impl Core {
 
     fn finish_merge(&mut self, key: SessionKey, ticket: Ticket, merge: Merge, limit: usize) {
         let outcome = if merge.has_failed() { Outcome::Error } else { Outcome::Ok };
-        if merge.len() > limit {
+        if merge.is_too_large() {
             let error = ErrorReply::ReplyTooLarge { limit };
             return self.answer(key, ticket, Outcome::Refused, &error_line(&error));
         }
@@ -417,6 +475,9 @@ impl Core {
             let mut stored = self.buffers.pop().unwrap_or_default();
             stored.extend_from_slice(reply);
             session.pipeline.store(ticket, outcome, stored);
+            if session.pipeline.stored() > self.config.output_hard_limit {
+                return self.cut(key);
+            }
             return self.resume(ix);
         }
         let Some(entry) = session.pipeline.pop() else { return };

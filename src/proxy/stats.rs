@@ -27,6 +27,7 @@ pub struct Stats {
     clients: DashMap<u64, ClientInfo>,
     next_client: AtomicU64,
     connected: AtomicUsize,
+    connected_workers: AtomicUsize,
     pub subscribers: Subscribers,
     /// The nodes' release, as INFO tells it; what HELLO answers.
     server_version: ArcSwap<String>,
@@ -64,6 +65,7 @@ impl Default for Stats {
             clients: DashMap::new(),
             next_client: AtomicU64::new(1),
             connected: AtomicUsize::new(0),
+            connected_workers: AtomicUsize::new(0),
             subscribers: Subscribers::default(),
             server_version: ArcSwap::from_pointee("7.0.0".to_string()),
         }
@@ -113,6 +115,16 @@ impl Stats {
             self.clients.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
         all
+    }
+
+    /// A worker is connected to all shards for the first time.
+    pub fn worker_is_connected(&self) {
+        self.connected_workers.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many workers have been connected to all shards.
+    pub fn connected_workers(&self) -> usize {
+        self.connected_workers.load(Ordering::Acquire)
     }
 
     /// The release that clients are told.

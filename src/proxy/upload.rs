@@ -106,24 +106,31 @@ impl Core {
         let Some(Busy::Probing { scanned, progress }) = session.busy else { return };
         let ix = tag.session.ix as usize;
         if reply.starts_with(b"-") {
-            self.sessions[ix].is_stalled = true;
-            return self.answer(tag.session, tag.ticket, Outcome::Error, reply);
+            self.answer(tag.session, tag.ticket, Outcome::Error, reply);
+            return self.read_on(ix);
         }
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
         let connection = &mut self.backends[backend];
-        connection.upload = Some(Tag { purpose: Purpose::Answer, ..*tag });
+        connection.upload = Some(Tag { purpose: Purpose::Uploaded, ..*tag });
         if let Aim::Asked { .. } = tag.aim {
-            // Its reply comes long before the upload's; its bytes are forgotten with the upload's.
+            // Its reply comes long before the upload's, and its bytes are forgotten with the upload's.
             connection.wire.outbox.push(&[super::settle::ASKING]);
-            let tag = Tag { purpose: Purpose::Discard, ..*tag };
-            connection.wire.flights.push_back(Flight { len: 0, skip: 0, tag });
+            connection.wire.flights.push_back(Flight {
+                len: 0,
+                skip: 0,
+                tag: Tag { purpose: Purpose::Discard, ..*tag },
+            });
         }
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
         session.tail.drain(..scanned);
-        // By way of the worker, who then also reads the socket again.
-        session.is_stalled = true;
         self.mark_backend(backend);
+        self.read_on(ix);
+    }
+
+    /// Looks at what has come of a large request meanwhile, and reads its client again.
+    fn read_on(&mut self, ix: usize) {
+        self.sessions[ix].is_stalled = true;
         self.resume(ix);
     }
 
@@ -132,10 +139,9 @@ impl Core {
         self.sessions[ix].busy = Some(Busy::Alone);
         let connection = &mut self.backends[backend];
         if let Some(tag) = connection.upload.take() {
-            // None of the request is kept to be sent again, so what is still unwritten is forgotten
-            // once written, too.
-            connection.is_one_way = true;
-            connection.wire.flights.push_back(Flight { len: 0, skip: 0, tag });
+            // What is still unwritten goes with the flight, so that it is kept until the reply.
+            let len = connection.wire.outbox.len() as u32;
+            connection.wire.flights.push_back(Flight { len, skip: 0, tag });
         }
     }
 

@@ -203,7 +203,7 @@ fn read_line_number(buf: &[u8], pos: usize) -> Number {
         if tens < 10 && second == b'\r' && third == b'\n' {
             return Number::Read(i64::from(tens), pos + 3);
         }
-        if tens < 10 && ones < 10 && third == b'\r' && fourth == b'\n' {
+        if tens.wrapping_sub(1) < 9 && ones < 10 && third == b'\r' && fourth == b'\n' {
             return Number::Read(i64::from(tens * 10 + ones), pos + 4);
         }
     }
@@ -228,6 +228,10 @@ fn read_long_number(buf: &[u8], pos: usize) -> Number {
             Some(b'\r') if at > digits => break,
             Some(_) => return Number::Invalid,
         }
+    }
+    // As `string2ll`: a node would take `01` for a breach of the protocol and close.
+    if buf[digits] == b'0' && (is_negative || at - digits > 1) {
+        return Number::Invalid;
     }
     match buf.get(at + 1) {
         None => Number::Incomplete,

@@ -45,3 +45,16 @@ fn invariant_1_pipelined_replies_come_in_the_order_of_their_requests() {
     let got: Vec<u8> = (0..2000).flat_map(|_| client.read()).collect();
     assert_eq!(String::from_utf8_lossy(&got), replies);
 }
+
+#[test]
+fn a_client_that_sends_and_ends_in_one_go_gets_its_replies_and_an_end() {
+    let gateway = Gateway::start(shared());
+    let mut clients: Vec<_> = (0..200).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.send(&["SET", "one_redis:end", "x"]);
+        client.shutdown_write();
+    }
+    for client in &mut clients {
+        assert_eq!(client.read_to_end(), b"+OK\r\n");
+    }
+}

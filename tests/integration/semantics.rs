@@ -1,5 +1,10 @@
 //! What a client may rely on, trap by trap: where a gateway in front of a cluster could give itself away,
 //! lose a reply or answer something else than one plain server does.
 
+mod blocking;
 mod client_state;
+mod face;
+mod keyspace;
 mod protocol;
+mod scripts;
+mod transactions;

@@ -72,21 +72,32 @@ impl Asker {
         answers
     }
 
-    /// The bytes of one node's reply to `COMMAND`.
-    pub async fn fetch_commands(&mut self, addr: SocketAddr) -> Result<Bytes, NodeError> {
+    /// What one node tells of itself once.
+    pub async fn introduce(&mut self, addr: SocketAddr) -> Result<Introduction, NodeError> {
         let mut client = match self.clients.remove(&addr) {
             Some(client) => client,
             None => NodeClient::connect(addr, &self.credentials, self.limit).await?,
         };
-        let reply = client.call_raw(&["COMMAND"]).await?;
+        let commands = client.call_raw(&["COMMAND"]).await?;
+        let info = client.call_text(&["INFO", "server"]).await?;
         self.clients.insert(addr, client);
-        Ok(reply)
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).map(str::to_string);
+        Ok(Introduction { commands, version })
     }
 
     /// Closes all connections but those to these endpoints.
     pub fn keep(&mut self, endpoints: &BTreeSet<SocketAddr>) {
         self.clients.retain(|addr, _| endpoints.contains(addr));
     }
+}
+
+/// What the data plane wants to know of the nodes' software.
+#[derive(Debug)]
+pub struct Introduction {
+    /// The bytes of the reply to `COMMAND`.
+    pub commands: Bytes,
+    /// The release, as INFO tells it.
+    pub version: Option<String>,
 }
 
 async fn ask_one(

@@ -8,6 +8,7 @@ mod asker;
 mod cadence;
 mod status;
 
+pub use asker::Introduction;
 pub use status::{EndpointStatus, RefreshStatus};
 
 use super::agree::{Agreement, Heard, agree, voters};
@@ -16,7 +17,6 @@ use super::view::NodeView;
 use crate::backend::Credentials;
 use crate::topology::{NodeIx, SharedTopology, Snapshot, diff};
 use asker::Asker;
-use bytes::Bytes;
 use cadence::{Cadence, Outcome};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -72,12 +72,12 @@ impl Default for Config {
 
 /// Refreshes `shared` until `cancelled` completes.
 ///
-/// `commands` gets the bytes of one node's reply to `COMMAND`, once, after the first topology.
+/// `introduction` gets what one node tells of its commands and release, once, after the first topology.
 pub async fn run(
     config: Config,
     shared: Arc<SharedTopology>,
     status: Arc<RefreshStatus>,
-    commands: Option<oneshot::Sender<Bytes>>,
+    introduction: Option<oneshot::Sender<Introduction>>,
     cancelled: impl Future<Output = ()>,
 ) {
     let asker = Asker::new(config.credentials.clone(), config.limit);
@@ -90,7 +90,7 @@ pub async fn run(
         config,
         shared,
         status,
-        commands,
+        introduction,
         asker,
     };
     tokio::select! {
@@ -103,7 +103,7 @@ struct Refresh {
     config: Config,
     shared: Arc<SharedTopology>,
     status: Arc<RefreshStatus>,
-    commands: Option<oneshot::Sender<Bytes>>,
+    introduction: Option<oneshot::Sender<Introduction>>,
     asker: Asker,
     cadence: Cadence,
     seed_file: Option<SeedFile>,
@@ -213,7 +213,7 @@ impl Refresh {
         if self.status.set_trouble(None) {
             tracing::info!("the cluster's nodes can be asked again");
         }
-        self.learn_commands(look).await;
+        self.get_introduced(look).await;
         if is_settled { Outcome::Settled } else { Outcome::Unsettled }
     }
 
@@ -317,18 +317,18 @@ impl Refresh {
         }
     }
 
-    async fn learn_commands(&mut self, look: &Look) {
+    async fn get_introduced(&mut self, look: &Look) {
         let Some((view, _)) = look.views.first() else { return };
-        let Some(commands) = self.commands.take() else { return };
-        match self.asker.fetch_commands(view.asked).await {
+        let Some(introduction) = self.introduction.take() else { return };
+        match self.asker.introduce(view.asked).await {
             // Nobody may be interested any more.
-            Ok(reply) if reply.starts_with(b"*") => drop(commands.send(reply)),
+            Ok(told) if told.commands.starts_with(b"*") => drop(introduction.send(told)),
             Ok(_) => {
                 tracing::warn!(node = %view.asked, "the node does not tell its commands; the built-in table is used")
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot learn the node's commands yet");
-                self.commands = Some(commands);
+                self.introduction = Some(introduction);
             }
         }
     }

@@ -42,6 +42,7 @@ impl FakeNode {
                     (Some("CLUSTER"), Some("NODES")) => self.nodes.lock().unwrap().clone(),
                     (Some("CLUSTER"), Some("INFO")) => "cluster_state:ok\r\n".into(),
                     (Some("COMMAND"), _) => String::new(),
+                    (Some("INFO"), _) => "redis_version:7.0.15\r\n".into(),
                     _ => return,
                 };
                 let reply =
@@ -68,7 +69,7 @@ impl FakeNode {
 struct Running {
     shared: Arc<SharedTopology>,
     status: Arc<RefreshStatus>,
-    commands: oneshot::Receiver<Bytes>,
+    introduction: oneshot::Receiver<Introduction>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -80,10 +81,10 @@ impl Drop for Running {
 
 fn start(config: Config) -> Running {
     let (shared, status) = (Arc::new(SharedTopology::default()), Arc::new(RefreshStatus::default()));
-    let (sender, commands) = oneshot::channel();
+    let (sender, introduction) = oneshot::channel();
     let task =
         tokio::spawn(run(config, shared.clone(), status.clone(), Some(sender), std::future::pending()));
-    Running { shared, status, commands, task }
+    Running { shared, status, introduction, task }
 }
 
 /// Seeds only, and no periodic look within the time of a test.
@@ -118,7 +119,7 @@ async fn one_seed_leads_to_the_whole_cluster_and_its_commands() {
     let mut running = start(config(&[&one]));
     wait_for("all slots covered", || running.shared.load().covered() == SLOTS).await;
     assert_eq!((owner(&running.shared, 0), owner(&running.shared, 16383)), (Some(one.addr), Some(two.addr)));
-    assert_eq!((&mut running.commands).await.unwrap(), "*0\r\n");
+    assert_eq!((&mut running.introduction).await.unwrap().commands, "*0\r\n");
     assert!(running.status.endpoints().iter().all(|(_, status)| status.answered_at.is_some()));
     assert_eq!(running.status.endpoints().len(), 2);
 }

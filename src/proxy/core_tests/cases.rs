@@ -3,6 +3,7 @@
 use super::cluster::slot_of;
 use super::world::World;
 use crate::proxy::config::Config;
+use crate::proxy::session::Busy;
 use std::time::Duration;
 
 /// Streams what is larger than a thousand bytes.
@@ -309,5 +310,303 @@ fn a_client_that_takes_nothing_is_cut_even_while_it_is_owed_replies() {
         world.advance(Duration::from_secs(1));
     }
     assert_eq!(world.clients[client].ix, None);
+    world.heal();
+}
+
+#[test]
+fn replies_that_wait_for_an_earlier_one_are_bounded() {
+    let mut world = World::new(Config { output_hard_limit: 10_000, ..Config::default() });
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(900));
+    world.send(client, "GET {b}1");
+    for _ in 0..100 {
+        world.send(client, "GET {a}1");
+    }
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 200);
+    world.deliver(pipe, usize::MAX);
+    assert_eq!(world.clients[client].ix, None);
+    world.heal();
+}
+
+#[test]
+fn the_parts_of_a_reply_are_bounded_before_the_last_is_in() {
+    let mut world = World::new(Config { output_hard_limit: 10_000, ..Config::default() });
+    let client = world.connect();
+    for n in 0..4 {
+        world.cluster.data[1].insert(format!("{{a}}{n}"), "v".repeat(1500));
+        world.cluster.data[1].insert(format!("{{d}}{n}"), "v".repeat(1500));
+    }
+    world.send(client, "MGET {a}0 {a}1 {a}2 {a}3 {d}0 {d}1 {d}2 {d}3 {b}1");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 10);
+    world.deliver(pipe, usize::MAX);
+    world.settle();
+    assert!(world.last(client).starts_with("-ERR the reply is larger than"), "{}", world.last(client));
+    world.heal();
+}
+
+#[test]
+fn a_channel_is_forgotten_when_its_subscriber_leaves_before_the_node_confirms() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "SUBSCRIBE news");
+    world.leave(client);
+    world.settle();
+    assert!(world.core.subscriptions.is_empty());
+    let other = world.connect();
+    world.send(other, "SUBSCRIBE news");
+    world.settle();
+    assert_eq!(world.last(other), "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    world.leave(other);
+    assert!(world.core.subscriptions.is_empty());
+}
+
+#[test]
+fn messages_that_come_within_a_large_reply_wait_for_its_end() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.send(client, "HELLO 3");
+    world.send(client, "SUBSCRIBE news");
+    world.settle();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(50_000));
+    world.send(client, "GET {a}1");
+    for _ in 0..5 {
+        for ix in world.wires_to(1) {
+            world.run(ix, 10);
+            world.deliver(ix, 2000);
+        }
+    }
+    let session = &world.core.sessions[world.clients[client].ix.unwrap()];
+    assert!(matches!(session.busy, Some(Busy::Relaying { .. })));
+    let subscriber = world.core.subscriptions.backend().unwrap();
+    world.core.backend_bytes(subscriber, b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+    world.settle();
+    assert_eq!(world.last(client), ">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+    world.leave(client);
+    world.heal();
+}
+
+#[test]
+fn a_transaction_gives_its_watched_connection_back() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    for n in 0..5 {
+        for line in ["WATCH {a}1", "MULTI", "APPEND {a}1 x", "EXEC"] {
+            world.send(client, line);
+            world.settle();
+        }
+        assert!(world.last(client).starts_with("*1\r\n"), "{n}: {}", world.last(client));
+    }
+    assert_eq!(world.core.exclusive_count, 1);
+    world.heal();
+}
+
+#[test]
+fn a_watched_transaction_that_may_have_run_is_not_reported_as_not_run() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "WATCH {a}1");
+    world.settle();
+    for line in ["MULTI", "APPEND {a}1 x", "EXEC"] {
+        world.send(client, line);
+    }
+    let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.is_kept).unwrap();
+    world.run(ix, 10);
+    world.cut(ix);
+    world.settle();
+    assert_eq!(world.cluster.data[1]["{a}1"], "x");
+    assert!(world.last(client).starts_with("-IOERR outcome unknown"), "{}", world.last(client));
+    world.heal();
+}
+
+#[test]
+fn a_client_that_asks_for_resp3_before_the_topology_is_known_is_served_once_it_is() {
+    let mut world = World::unborn(Config::default());
+    let client = world.connect();
+    world.send(client, "HELLO 3");
+    world.send(client, "SET {a}1 v");
+    world.publish();
+    world.core.load_topology();
+    world.settle();
+    world.advance(Duration::from_millis(10));
+    world.settle();
+    assert_eq!(world.last(client), "+v\r\n");
+    world.heal();
+}
+
+#[test]
+fn a_node_that_was_idle_for_long_is_not_taken_for_hung() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.advance(Duration::from_secs(100));
+    world.send(client, "APPEND {a}1 0:0;");
+    world.advance(Duration::from_secs(1));
+    world.settle();
+    assert_eq!(world.last(client), "+0:0;\r\n");
+    world.heal();
+}
+
+#[test]
+fn the_first_words_of_a_node_may_come_byte_by_byte() {
+    let mut world = World::unborn(Config::default());
+    world.publish();
+    world.core.load_topology();
+    world.work();
+    for _ in 0..100 {
+        for ix in world.wires.keys().copied().collect::<Vec<_>>() {
+            world.run(ix, 1);
+            world.deliver(ix, 1);
+        }
+    }
+    assert!(
+        world.core.backends.iter().count() == 2
+            && world.core.backends.iter().all(|(_, backend)| backend.wire.is_up())
+    );
+}
+
+#[test]
+fn the_bytes_of_a_connection_that_was_given_up_are_not_taken_for_those_of_its_successor() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "APPEND {a}1 0:0;");
+    world.send(client, "APPEND {a}1 0:1;");
+    world.cluster.owners.get_mut(&slot_of("a")).unwrap().target = Some(0);
+    world.cluster.finish_move(slot_of("a"));
+    let old = world.pipe_to(1);
+    world.run(old, 10);
+    // Node 1 has gone, and its place on the worker is taken by a connection to its successor.
+    world.cluster.primaries[1] = 3;
+    world.cluster.is_alive[1] = false;
+    world.publish();
+    let first = world.wires[&old].link.output.len() / 2;
+    world.deliver(old, first + 10);
+    assert_eq!(world.wires_to(3).len(), 1);
+    world.settle();
+    let [new] = world.wires_to(3)[..] else { panic!("the successor was given up") };
+    assert!(world.core.backends[new].wire.is_up());
+    for _ in 0..10 {
+        world.advance(Duration::from_millis(50));
+        world.settle();
+    }
+    assert_eq!(world.replies(client).len(), 2);
+    assert!(
+        world.core.backends.iter().all(|(_, backend)| backend.wire.is_up() && backend.wire.tail.is_empty())
+    );
+    world.heal();
+}
+
+#[test]
+fn a_command_waits_for_an_earlier_one_that_is_still_at_the_slots_former_owner() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "APPEND {a}1 0:0;");
+    world.cluster.owners.get_mut(&slot_of("a")).unwrap().target = Some(0);
+    world.cluster.finish_move(slot_of("a"));
+    world.publish();
+    world.core.load_topology();
+    world.work();
+    world.send(client, "APPEND {a}1 0:1;");
+    let new = world.pipe_to(0);
+    world.run(new, 10);
+    world.settle();
+    assert_eq!(world.cluster.data[0]["{a}1"], "0:0;0:1;");
+    world.heal();
+}
+
+#[test]
+fn a_held_command_goes_on_when_the_connection_of_those_behind_it_breaks() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.cluster.refusals[1] = Some("CLUSTERDOWN The cluster is down");
+    world.send(client, "APPEND {a}1 0:0;");
+    world.send(client, "GETRANGE {a}1 1 0");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 1);
+    world.deliver(pipe, usize::MAX);
+    world.cluster.refusals[1] = None;
+    world.cut(pipe);
+    for _ in 0..100 {
+        world.advance(Duration::from_millis(10));
+        world.settle();
+    }
+    assert_eq!(world.replies(client), ["+0:0;\r\n", "$8\r\n0:1=0:0;\r\n"]);
+    world.heal();
+}
+
+#[test]
+fn a_read_is_not_repeated_after_a_later_write_that_may_have_run() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "GETRANGE {a}1 0 0");
+    world.send(client, "APPEND {a}1 0:1;");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 10);
+    world.cut(pipe);
+    for _ in 0..10 {
+        world.advance(Duration::from_millis(100));
+        world.settle();
+    }
+    assert!(
+        world.replies(client).iter().all(|reply| reply.starts_with("-IOERR")),
+        "{:?}",
+        world.replies(client)
+    );
+    world.heal();
+}
+
+#[test]
+fn a_large_read_behind_a_held_command_does_not_hold_it_up() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}2".into(), "v".repeat(5000));
+    world.cluster.refusals[1] = Some("CLUSTERDOWN The cluster is down");
+    world.send(client, "GETRANGE {a}1 0 0");
+    world.send(client, "GET {a}2");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 1);
+    world.cluster.refusals[1] = None;
+    world.deliver(pipe, usize::MAX);
+    world.settle();
+    for _ in 0..10 {
+        world.advance(Duration::from_millis(100));
+        world.settle();
+    }
+    assert_eq!(world.replies(client).len(), 2);
+    assert!(world.replies(client)[0].starts_with("$4\r\n0:0="), "{:?}", world.replies(client));
+    world.heal();
+}
+
+#[test]
+fn a_large_read_whose_node_is_gone_is_given_up_in_time() {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5000));
+    world.send(client, "GET {a}1");
+    let pipe = world.pipe_to(1);
+    world.run(pipe, 1);
+    world.cluster.is_alive[1] = false;
+    world.deliver(pipe, 2000);
+    world.cut(pipe);
+    for _ in 0..15 {
+        world.advance(Duration::from_secs(1));
+        world.settle();
+    }
+    assert!(world.last(client).starts_with("-CLUSTERDOWN not run"), "{}", world.last(client));
+    world.heal();
+}
+
+#[test]
+fn flushall_comes_after_all_that_the_client_sent_before_and_before_all_that_it_sends_after() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.cluster.owners.get_mut(&slot_of("a")).unwrap().target = Some(0);
+    world.cluster.finish_move(slot_of("a"));
+    world.send(client, "SET {a}1 0:0;");
+    world.send(client, "FLUSHALL");
+    world.send(client, "SET {b}2 0:2;");
+    world.settle();
+    assert_eq!(world.replies(client), ["+0:0;\r\n", "+OK\r\n", "+0:2;\r\n"]);
+    assert!(!world.cluster.data[0].contains_key("{a}1") && world.cluster.data[0].contains_key("{b}2"));
     world.heal();
 }

@@ -285,7 +285,9 @@ impl Cluster {
                         value.clear();
                     }
                     value.push_str(&token);
-                    if let Some((client, number)) = token.trim_end_matches(';').split_once(':') {
+                    if let Some((client, number)) =
+                        token.split(';').next().and_then(|token| token.split_once(':'))
+                    {
                         runs.push((key, client.parse().unwrap(), number.parse().unwrap()));
                     }
                 }

@@ -420,9 +420,10 @@ impl World {
         let mut rest = &self.clients[client].received[..];
         let mut replies = Vec::new();
         while !rest.is_empty() {
-            let advance =
-                ReplyScanner::default().advance(rest).unwrap_or_else(|_| panic!("no reply: {}", text(rest)));
-            assert!(advance.is_done, "half a reply: {}", text(rest));
+            let advance = ReplyScanner::default()
+                .advance(rest)
+                .unwrap_or_else(|_| panic!("no reply: {}", text(&rest[..rest.len().min(99)])));
+            assert!(advance.is_done, "half a reply: {}", text(&rest[..rest.len().min(99)]));
             replies.push(text(&rest[..advance.consumed]));
             rest = &rest[advance.consumed..];
         }

@@ -1,0 +1,289 @@
+//! MULTI to EXEC in one slot, and WATCH: never half, never on a lost watch.
+
+use crate::support::both::Both;
+use crate::support::client::request;
+use crate::support::gateway::Gateway;
+use crate::support::real_cluster::{RealCluster, shared};
+use crate::support::{client::Client, wait_until};
+
+/// Plays lines to the gateway and to a plain server; each must say the same to each.
+#[track_caller]
+fn play(lines: &[&str]) {
+    let (gateway, server) = (Gateway::start(shared()), RealCluster::start_standalone());
+    for protocol in ["2", "3"] {
+        let mut both = Both::connect(&gateway, &server);
+        both.ours.call(&["HELLO", protocol]);
+        both.model.call(&["HELLO", protocol]);
+        for line in lines {
+            both.same(line);
+        }
+    }
+}
+
+#[test]
+fn a_transaction_runs_whole_and_answers_as_one() {
+    play(&[
+        "DEL {transactions}a {transactions}h",
+        "MULTI",
+        "SET {transactions}a 1",
+        "INCR {transactions}a",
+        "HSET {transactions}h f v",
+        "HGETALL {transactions}h",
+        "LPUSH {transactions}a wrong-type",
+        "GET {transactions}none",
+        "BLPOP {transactions}none 0",
+        "PING",
+        "EXEC",
+        "GET {transactions}a",
+        "EXEC",
+        "DISCARD",
+        "MULTI",
+        "EXEC",
+        "MULTI",
+        "PING",
+        "EXEC",
+    ]);
+}
+
+#[test]
+fn discard_forgets_what_was_queued() {
+    play(&[
+        "SET {transactions}d 1",
+        "MULTI",
+        "SET {transactions}d 2",
+        "DISCARD",
+        "GET {transactions}d",
+        "EXEC",
+        "MULTI",
+        "EXEC",
+    ]);
+}
+
+#[test]
+fn an_error_while_queueing_makes_exec_refuse() {
+    for wrong in ["NOSUCHCOMMAND", "GET", "GET a b", "CLIENT NOSUCH", "DEBUG", "MULTI now", "WATCH"] {
+        play(&[
+            "SET {transactions}e 1",
+            "MULTI",
+            "SET {transactions}e 2",
+            wrong,
+            "GET {transactions}e",
+            "EXEC",
+            "GET {transactions}e",
+        ]);
+    }
+}
+
+#[test]
+fn a_nested_multi_and_a_watch_inside_are_errors_that_the_transaction_survives() {
+    play(&[
+        "SET {transactions}n 1",
+        "MULTI",
+        "MULTI",
+        "WATCH {transactions}n",
+        "INCR {transactions}n",
+        "EXEC",
+        "GET {transactions}n",
+    ]);
+}
+
+#[test]
+fn keys_of_two_slots_taint_a_transaction() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    for second in [
+        "SET transactions:2 2",
+        "MGET transactions:1 transactions:2",
+        "MSET transactions:1 x transactions:2 x",
+        "SUNION a b",
+    ] {
+        client.expect("SET transactions:1 1", "+OK\r\n");
+        client.expect("MULTI", "+OK\r\n");
+        client.expect("INCR transactions:1", "+QUEUED\r\n");
+        let reply = client.call_text(&second.split(' ').collect::<Vec<_>>());
+        assert!(reply.starts_with("-CROSSSLOT ") && reply.contains("hash tag"), "{second}: {reply}");
+        client.expect("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n");
+        client.expect("GET transactions:1", "$1\r\n1\r\n");
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_in_a_transaction_taints_it() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    for wrong in ["DBSIZE", "KEYS *", "SCAN 0", "SUBSCRIBE x", "SCRIPT LOAD return~1"] {
+        client.expect("MULTI", "+OK\r\n");
+        let reply = client.call_text(&wrong.split(' ').collect::<Vec<_>>());
+        assert!(reply.starts_with("-ERR '"), "{wrong}: {reply}");
+        client.expect("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    }
+}
+
+#[test]
+fn a_whole_transaction_may_come_in_one_write_among_other_commands() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    let lines = [
+        "SET {transactions}p 1",
+        "MULTI",
+        "INCR {transactions}p",
+        "INCR {transactions}p",
+        "EXEC",
+        "GET {transactions}p",
+        "MGET a b c",
+        "PING",
+    ];
+    let bytes: Vec<u8> =
+        lines.iter().flat_map(|line| request(&line.split(' ').collect::<Vec<_>>())).collect();
+    for _ in 0..20 {
+        client.send_raw(&bytes);
+    }
+    for _ in 0..20 {
+        for reply in [
+            "+OK\r\n",
+            "+OK\r\n",
+            "+QUEUED\r\n",
+            "+QUEUED\r\n",
+            "*2\r\n:2\r\n:3\r\n",
+            "$1\r\n3\r\n",
+            "*3\r\n$-1\r\n$-1\r\n$-1\r\n",
+            "+PONG\r\n",
+        ] {
+            assert_eq!(String::from_utf8(client.read()).unwrap(), reply);
+        }
+    }
+}
+
+#[test]
+fn nothing_of_other_clients_comes_between_the_commands_of_a_transaction() {
+    let gateway = Gateway::start(shared());
+    let addr = gateway.addr();
+    let others: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = Client::connect(addr);
+                for _ in 0..300 {
+                    client.call(&["INCR", "transactions:alone"]);
+                }
+            })
+        })
+        .collect();
+    let mut client = gateway.client();
+    for _ in 0..200 {
+        client.expect("MULTI", "+OK\r\n");
+        for _ in 0..3 {
+            client.expect("INCR transactions:alone", "+QUEUED\r\n");
+        }
+        let reply = client.call_text(&["EXEC"]);
+        let numbers: Vec<i64> = reply.lines().skip(1).map(|line| line[1..].parse().unwrap()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+    }
+    others.into_iter().for_each(|thread| thread.join().unwrap());
+    client.expect("GET transactions:alone", "$4\r\n1800\r\n");
+    client.expect("DEL transactions:alone", ":1\r\n");
+}
+
+#[test]
+fn a_watched_key_that_changes_makes_exec_answer_null() {
+    let gateway = Gateway::start(shared());
+    for (protocol, null) in [("2", "*-1\r\n"), ("3", "_\r\n")] {
+        let (mut client, mut other) = (gateway.client(), gateway.client());
+        client.call(&["HELLO", protocol]);
+        client.expect("SET transactions:w 1", "+OK\r\n");
+        client.expect("WATCH transactions:w", "+OK\r\n");
+        other.expect("SET transactions:w 2", "+OK\r\n");
+        client.expect("MULTI", "+OK\r\n");
+        client.expect("SET transactions:w 3", "+QUEUED\r\n");
+        client.expect("EXEC", null);
+        client.expect("GET transactions:w", "$1\r\n2\r\n");
+        // The watch is over now.
+        client.expect("MULTI", "+OK\r\n");
+        client.expect("INCR transactions:w", "+QUEUED\r\n");
+        client.expect("EXEC", "*1\r\n:3\r\n");
+    }
+}
+
+#[test]
+fn a_watched_key_that_stays_lets_exec_run() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    client.expect("SET {transactions}stays 1", "+OK\r\n");
+    client.expect("WATCH {transactions}stays {transactions}other", "+OK\r\n");
+    client.expect("WATCH {transactions}third", "+OK\r\n");
+    client.expect("GET {transactions}stays", "$1\r\n1\r\n");
+    client.expect("MULTI", "+OK\r\n");
+    client.expect("INCR {transactions}stays", "+QUEUED\r\n");
+    client.expect("EXEC", "*1\r\n:2\r\n");
+}
+
+#[test]
+fn a_client_that_changes_its_own_watched_key_has_changed_it() {
+    play(&[
+        "SET {transactions}own 1",
+        "WATCH {transactions}own",
+        "SET {transactions}own 2",
+        "MULTI",
+        "GET {transactions}own",
+        "EXEC",
+        "WATCH {transactions}own",
+        "SET {transactions}own 3",
+        "UNWATCH",
+        "MULTI",
+        "GET {transactions}own",
+        "EXEC",
+        "WATCH {transactions}own",
+        "SET {transactions}own 4",
+        "MULTI",
+        "DISCARD",
+        "MULTI",
+        "GET {transactions}own",
+        "EXEC",
+    ]);
+}
+
+#[test]
+fn a_watch_that_is_lost_with_its_connection_makes_exec_answer_null() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    client.expect("SET transactions:lost 1", "+OK\r\n");
+    client.expect("WATCH transactions:lost", "+OK\r\n");
+    // All connections of the gateway to its nodes break; the others come back.
+    for addr in shared() {
+        Client::connect(*addr).call(&["CLIENT", "KILL", "TYPE", "normal"]);
+    }
+    wait_until("the gateway serves again", || client.call(&["GET", "transactions:lost"]).starts_with(b"$"));
+    client.expect("MULTI", "+OK\r\n");
+    client.expect("SET transactions:lost 2", "+QUEUED\r\n");
+    client.expect("EXEC", "*-1\r\n");
+    client.expect("GET transactions:lost", "$1\r\n1\r\n");
+}
+
+#[test]
+fn a_watch_of_keys_that_the_transaction_does_not_share_a_slot_with_is_refused() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    let reply = client.call_text(&["WATCH", "transactions:x", "transactions:y"]);
+    assert!(reply.starts_with("-CROSSSLOT "), "{reply}");
+    client.expect("WATCH transactions:x", "+OK\r\n");
+    client.expect("MULTI", "+OK\r\n");
+    client.expect("SET transactions:y 1", "+QUEUED\r\n");
+    let reply = client.call_text(&["EXEC"]);
+    assert!(reply.starts_with("-CROSSSLOT "), "{reply}");
+    client.expect("GET transactions:y", "$-1\r\n");
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_watch_along() {
+    let gateway = Gateway::start(shared());
+    for round in 0..10 {
+        let mut leaver = gateway.client();
+        leaver.expect("WATCH transactions:leaver", "+OK\r\n");
+        drop(leaver);
+        let mut next = gateway.client();
+        next.expect("WATCH transactions:other", "+OK\r\n");
+        next.expect(&format!("SET transactions:leaver {round}"), "+OK\r\n");
+        next.expect("MULTI", "+OK\r\n");
+        next.expect("SET transactions:other 1", "+QUEUED\r\n");
+        next.expect("EXEC", "*1\r\n+OK\r\n");
+    }
+}
