@@ -68,17 +68,17 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     };
     shutdown.spawn("admin", admin.run(state));
 
-    let (introduction, introduced) = oneshot::channel();
+    let (learned, node) = oneshot::channel();
     let stopped = {
         let shutdown = shutdown.clone();
         async move { shutdown.reached(Phase::Stopped).await }
     };
-    shutdown.spawn("refresh", refresh::run(config.refresh, topology, status, Some(introduction), stopped));
+    shutdown.spawn("refresh", refresh::run(config.refresh, topology, status, Some(learned), stopped));
     let learner = proxy.clone();
     shutdown.spawn("learn", async move {
         // Without an answer the built-in table goes on alone.
-        if let Ok(told) = introduced.await {
-            learner.learn(&told.commands, told.version.as_deref());
+        if let Ok(node) = node.await {
+            learner.learn(node.server.as_deref(), node.commands.to_vec());
         }
     });
 

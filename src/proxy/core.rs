@@ -44,8 +44,6 @@ pub struct Backend {
     pub is_relaying: bool,
     /// Not read for now: its owner does not keep up.
     pub is_paused: bool,
-    /// The node has ended its side; the end comes after what it sent before.
-    pub is_hung_up: bool,
     pub is_dirty: bool,
 }
 
@@ -434,7 +432,6 @@ impl Core {
             is_one_way: false,
             is_relaying: false,
             is_paused: false,
-            is_hung_up: false,
             is_dirty: false,
         });
         if lane == Lane::Exclusive {

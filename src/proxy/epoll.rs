@@ -7,6 +7,7 @@ use crate::backend::{MAX_SLICES, Phase};
 use crate::telemetry::Close;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustc_hash::FxHashSet;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub struct Epoll {
     nodes: Vec<Option<TcpStream>>,
     /// Sockets that had more than one turn may read, or may be read again.
     again: Vec<Token>,
+    /// Sockets whose other side has ended, which no event tells again: they are read to the end.
+    ended: FxHashSet<Token>,
     buffer: Box<[u8]>,
 }
 
@@ -50,6 +53,7 @@ impl Epoll {
             clients: Vec::new(),
             nodes: Vec::new(),
             again: Vec::new(),
+            ended: FxHashSet::default(),
             buffer: vec![0; READ_SIZE].into(),
         };
         Ok((epoll, waker))
@@ -65,9 +69,6 @@ impl Epoll {
             if core.sessions.get(ix).is_some_and(|session| session.unwritten() > 0) {
                 core.mark_session(ix);
             }
-            return;
-        }
-        if is_unopened(core, ix) {
             return;
         }
         let (Some(Some(socket)), Some(backend)) = (self.nodes.get(ix), core.backends.get_mut(ix)) else {
@@ -91,6 +92,11 @@ impl Epoll {
         }
     }
 
+    /// Whether a read of so many bytes has taken all that there is.
+    fn is_emptied(&self, count: usize, token: Token) -> bool {
+        count < self.buffer.len() && (self.ended.is_empty() || !self.ended.contains(&token))
+    }
+
     fn readable(&mut self, core: &mut Core, token: Token, outcome: &mut Outcome) {
         let ix = token.0 >> 1;
         if token.0 & 1 == 0 { self.read_client(core, ix, outcome) } else { self.read_node(core, ix) }
@@ -106,8 +112,7 @@ impl Epoll {
                 Ok(0) => return core.client_eof(ix),
                 Ok(count) => {
                     core.client_bytes(ix, &self.buffer[..count]);
-                    let is_hung_up = core.sessions.get(ix).is_some_and(|session| session.is_hung_up);
-                    if count < self.buffer.len() && !is_hung_up {
+                    if self.is_emptied(count, client_token(ix)) {
                         return;
                     }
                 }
@@ -122,7 +127,7 @@ impl Epoll {
     fn read_node(&mut self, core: &mut Core, ix: usize) {
         for _ in 0..READS_PER_TURN {
             let Some(backend) = core.backends.get(ix) else { return };
-            if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) || is_unopened(core, ix) {
+            if backend.is_paused || matches!(backend.wire.phase, Phase::Connecting) {
                 return;
             }
             let Some(Some(socket)) = self.nodes.get_mut(ix) else { return };
@@ -130,8 +135,7 @@ impl Epoll {
                 Ok(0) => return core.close_backend(ix, true),
                 Ok(count) => {
                     core.backend_bytes(ix, &self.buffer[..count]);
-                    let is_hung_up = core.backends.get(ix).is_some_and(|backend| backend.is_hung_up);
-                    if count < self.buffer.len() && !is_hung_up {
+                    if self.is_emptied(count, node_token(ix)) {
                         return;
                     }
                 }
@@ -164,11 +168,15 @@ impl Io for Epoll {
                 outcome.is_woken = true;
                 continue;
             }
-            if event.is_writable() || event.is_error() || event.is_write_closed() {
-                self.writable(core, token);
+            if token.0 & 1 == 1 && core.effects.connects.contains(&(token.0 >> 1)) {
+                // Of the connection that had this place before the one that is opened this turn.
+                continue;
             }
             if event.is_read_closed() {
-                hung_up(core, token);
+                self.ended.insert(token);
+            }
+            if event.is_writable() || event.is_error() || event.is_write_closed() {
+                self.writable(core, token);
             }
             if event.is_readable() || event.is_read_closed() {
                 self.readable(core, token, outcome);
@@ -193,6 +201,7 @@ impl Io for Epoll {
     }
 
     fn close_client(&mut self, ix: usize) {
+        self.ended.remove(&client_token(ix));
         self.clients.get_mut(ix).map(Option::take);
     }
 
@@ -232,6 +241,7 @@ impl Io for Epoll {
     }
 
     fn close_node(&mut self, ix: usize) {
+        self.ended.remove(&node_token(ix));
         self.nodes.get_mut(ix).map(Option::take);
     }
 
@@ -266,26 +276,6 @@ impl Io for Epoll {
             }
         }
     }
-}
-
-/// No event tells of the end again: from now on, every read goes on until it comes.
-fn hung_up(core: &mut Core, token: Token) {
-    let ix = token.0 >> 1;
-    if token.0 & 1 == 0 {
-        if let Some(session) = core.sessions.get_mut(ix) {
-            session.is_hung_up = true;
-        }
-    } else if !is_unopened(core, ix)
-        && let Some(backend) = core.backends.get_mut(ix)
-    {
-        backend.is_hung_up = true;
-    }
-}
-
-/// Whether the place was given to a new connection, whose socket is opened later this turn: events are
-/// still those of the one before.
-fn is_unopened(core: &Core, ix: usize) -> bool {
-    core.effects.connects.contains(&ix)
 }
 
 /// `None`: the socket takes nothing now.

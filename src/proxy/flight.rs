@@ -33,8 +33,6 @@ pub enum Purpose {
     Probe,
     /// It is the client's and large: relayed as it comes.
     Stream,
-    /// It is the client's; its request was passed on in pieces and is not there to be sent again.
-    Uploaded,
 }
 
 /// A request's destination, as far as the sender chose it.

@@ -8,6 +8,7 @@ use super::core::{Core, NO_BACKEND};
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
 use super::redirect::Cause;
+use super::session::Gate;
 use super::settle::ASKING;
 use crate::command::Flags;
 use crate::resp::Version;
@@ -54,28 +55,29 @@ impl Core {
             self.recorder.held();
         }
         let Some(session) = self.session_of(key) else { return };
+        let mut has_later = false;
         if let Some(slot) = held.tag.aim.slot() {
-            session.gate(slot, held.tag.ticket, held.tag.part, NO_BACKEND);
+            let (ticket, part) = (held.tag.ticket, held.tag.part);
+            session.gate(slot, ticket, part, NO_BACKEND);
+            let is_later = |other: &Gate| other.slot == slot && (other.ticket, other.part) > (ticket, part);
+            has_later = session.gates.iter().any(is_later);
         }
-        let place = |tag: &Tag| (tag.ticket, tag.part);
-        let has_later = session.gates.iter().any(|gate| {
-            Some(gate.slot) == held.tag.aim.slot() && (gate.ticket, gate.part) > place(&held.tag)
-        });
-        let later = |other: &Held| {
-            other.tag.session == key
-                && other.tag.aim.slot() == held.tag.aim.slot()
-                && place(&other.tag) > place(&held.tag)
-        };
         self.held_bytes += held.request.len();
         self.wants_release = true;
         if !has_later {
             return self.held.push_back(held);
         }
-        if let Some(at) = self.parked.iter().position(later) {
-            return self.parked.insert(at, held);
+        // It was tried while a later one waited: it still comes first.
+        let (tag, place) = (held.tag, place_of(&held.tag));
+        let is_later = |other: &Held| {
+            place_of(&other.tag) == place && (other.tag.ticket, other.tag.part) > (tag.ticket, tag.part)
+        };
+        if let Some(at) = self.parked.iter().position(is_later) {
+            self.parked.insert(at, held);
+        } else {
+            let at = self.held.iter().position(is_later).unwrap_or(self.held.len());
+            self.held.insert(at, held);
         }
-        let at = self.held.iter().position(later).unwrap_or(self.held.len());
-        self.held.insert(at, held);
     }
 
     /// Sends what can be sent of the held requests, in order, and gives up those whose time is over.
@@ -193,8 +195,6 @@ impl Core {
         if tag.purpose == Purpose::Stream {
             let session = self.session_of(tag.session)?;
             if !session.pipeline.is_first(tag.ticket) || session.busy.is_some() {
-                // Its time counts from its turn on.
-                held.tag.held_at = self.now_us;
                 return Some(held);
             }
         }

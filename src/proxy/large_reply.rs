@@ -123,11 +123,7 @@ impl Backend {
     #[inline]
     pub fn is_streaming_reply(&self, reply: &[u8]) -> bool {
         self.lane == Lane::Exclusive
-            && self
-                .wire
-                .flights
-                .front()
-                .is_some_and(|front| matches!(front.tag.purpose, Purpose::Stream | Purpose::Uploaded))
+            && self.wire.flights.front().is_some_and(|front| front.tag.purpose == Purpose::Stream)
             && (self.is_relaying || reply.first() != Some(&b'-'))
     }
 }

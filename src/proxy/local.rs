@@ -161,10 +161,11 @@ impl Core {
         let id = session.id;
         self.set_version(ix, version);
         self.publish_client(ix);
-        let server_version = self.stats.server_version();
+        let server = self.stats.server();
+        let (server, release) = server.split_once(' ').unwrap_or((&server, ""));
         self.answer_now(ix, family, Outcome::Ok, |reply| {
             reply.map(7);
-            for (field, value) in [("server", "redis"), ("version", &*server_version)] {
+            for (field, value) in [("server", server), ("version", release)] {
                 reply.bulk(field);
                 reply.bulk(value);
             }

@@ -174,13 +174,13 @@ impl Proxy {
         }
     }
 
-    /// Adds what a node's own `COMMAND` reply, given as its bytes, tells beyond the built-in table, and
-    /// shows clients the node's release.
-    pub fn learn(&self, reply: &[u8], version: Option<&str>) {
-        if let Some(version) = version {
-            self.stats.set_server_version(version);
+    /// Takes over what a node tells of itself: its name and version, as in `redis 7.0.15`, where it tells, and what its
+    /// `COMMAND` reply, given as its bytes, has beyond the built-in table.
+    pub fn learn(&self, server: Option<&str>, reply: Vec<u8>) {
+        if let Some(server) = server {
+            self.stats.set_server(server);
         }
-        let commands = match parse_command_reply(reply) {
+        let commands = match parse_command_reply(&reply) {
             Ok(commands) => commands,
             Err(error) => return tracing::warn!(%error, "a node's COMMAND reply is not understood"),
         };

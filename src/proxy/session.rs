@@ -68,8 +68,6 @@ pub struct Session {
     pub stuck_at: u64,
     /// Commands wait in `tail`, or the socket is not read, until something is answered or written.
     pub is_stalled: bool,
-    /// The client has ended its side; the end comes after what it sent before.
-    pub is_hung_up: bool,
     /// The client sends no more.
     pub is_eof: bool,
     /// To be closed once everything is written, and why.
@@ -99,7 +97,6 @@ impl Session {
             heard_at: now,
             stuck_at: 0,
             is_stalled: false,
-            is_hung_up: false,
             is_eof: false,
             closing: None,
             is_dirty: false,

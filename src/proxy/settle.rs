@@ -255,16 +255,16 @@ impl Core {
     fn bounce(&mut self, ix: usize, cause: Cause, aim: Aim, is_at_once: bool) {
         let backend = &mut self.backends[ix];
         let Some(Flight { len, skip: _, mut tag }) = backend.wire.flights.pop_front() else { return };
-        if matches!(tag.purpose, Purpose::Discard | Purpose::Uploaded) {
-            backend.wire.outbox.pop_front(len as usize);
-            if tag.purpose == Purpose::Uploaded {
+        let sent = if len == 0 { &[] } else { backend.wire.outbox.front(len as usize) };
+        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
+        backend.wire.outbox.pop_front(len as usize);
+        if tag.purpose == Purpose::Discard || request.is_empty() {
+            if tag.purpose == Purpose::Answer {
+                // A streamed request: its bytes are gone.
                 self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::UploadMoved);
             }
             return self.after_flight(ix);
         }
-        let sent = backend.wire.outbox.front(len as usize);
-        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
-        backend.wire.outbox.pop_front(len as usize);
         let behind = if cause == Cause::Ask || tag.lane == Lane::Exclusive {
             0
         } else {
@@ -308,9 +308,8 @@ impl Core {
         let mut lost = Vec::with_capacity(wire.flights.len());
         while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
             let was_sent = wire.outbox.was_front_sent(len as usize);
-            // What is left of a streamed request is no request.
-            let is_whole = tag.purpose != Purpose::Uploaded && len > 0;
-            let request = if is_whole { wire.outbox.front(len as usize) } else { &[] };
+            // Of a streamed request nothing is kept.
+            let request = if len == 0 { &[] } else { wire.outbox.front(len as usize) };
             let request = request.strip_prefix(ASKING).unwrap_or(request).to_vec();
             wire.outbox.pop_front(len as usize);
             let is_repeatable = !request.is_empty()
@@ -324,11 +323,11 @@ impl Core {
             if tag.purpose == Purpose::Discard {
                 continue;
             }
-            if matches!(tag.purpose, Purpose::Stream | Purpose::Uploaded) && backend.is_relaying {
+            if tag.purpose == Purpose::Stream && backend.is_relaying {
                 self.cut(tag.session);
                 continue;
             }
-            if tag.purpose == Purpose::Uploaded && !was_sent {
+            if backend.is_one_way && backend.wire.outbox.unsent() > 0 {
                 self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
                 continue;
             }
@@ -409,7 +408,7 @@ impl Core {
     fn settle(&mut self, backend: usize, tag: &Tag, outcome: Outcome, reply: &[u8]) {
         self.recorder.backend_latency(Duration::from_micros(self.now_us.saturating_sub(tag.sent_at)));
         match tag.purpose {
-            Purpose::Answer | Purpose::Uploaded => self.answer_part(tag, outcome, reply),
+            Purpose::Answer => self.answer_part(tag, outcome, reply),
             Purpose::Discard => {}
             Purpose::Probe => self.probe_answered(backend, tag, reply),
             Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),

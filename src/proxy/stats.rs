@@ -29,8 +29,8 @@ pub struct Stats {
     connected: AtomicUsize,
     connected_workers: AtomicUsize,
     pub subscribers: Subscribers,
-    /// The nodes' release, as INFO tells it; what HELLO answers.
-    server_version: ArcSwap<String>,
+    /// The nodes' name and version; what HELLO answers.
+    server: ArcSwap<String>,
 }
 
 /// How many clients of this process are subscribed to each channel and pattern, over all workers.
@@ -67,7 +67,7 @@ impl Default for Stats {
             connected: AtomicUsize::new(0),
             connected_workers: AtomicUsize::new(0),
             subscribers: Subscribers::default(),
-            server_version: ArcSwap::from_pointee("7.0.0".to_string()),
+            server: ArcSwap::from_pointee("redis 7.0.0".to_string()),
         }
     }
 }
@@ -127,15 +127,13 @@ impl Stats {
         self.connected_workers.load(Ordering::Acquire)
     }
 
-    /// The release that clients are told.
-    pub fn server_version(&self) -> Arc<String> {
-        self.server_version.load_full()
+    /// The server's name and version that clients are told, as in `redis 7.0.15`.
+    pub fn server(&self) -> Arc<String> {
+        self.server.load_full()
     }
 
-    pub fn set_server_version(&self, version: &str) {
-        if **self.server_version.load() != *version {
-            self.server_version.store(Arc::new(version.to_string()));
-        }
+    pub fn set_server(&self, server: &str) {
+        self.server.store(Arc::new(server.to_string()));
     }
 
     pub fn connected(&self) -> usize {

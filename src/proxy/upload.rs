@@ -106,31 +106,24 @@ impl Core {
         let Some(Busy::Probing { scanned, progress }) = session.busy else { return };
         let ix = tag.session.ix as usize;
         if reply.starts_with(b"-") {
-            self.answer(tag.session, tag.ticket, Outcome::Error, reply);
-            return self.read_on(ix);
+            self.sessions[ix].is_stalled = true;
+            return self.answer(tag.session, tag.ticket, Outcome::Error, reply);
         }
         let session = &mut self.sessions[ix];
         session.busy = Some(Busy::Uploading { backend, ticket: tag.ticket, progress });
         let connection = &mut self.backends[backend];
-        connection.upload = Some(Tag { purpose: Purpose::Uploaded, ..*tag });
+        connection.upload = Some(Tag { purpose: Purpose::Answer, ..*tag });
         if let Aim::Asked { .. } = tag.aim {
-            // Its reply comes long before the upload's, and its bytes are forgotten with the upload's.
+            // Its reply comes long before the upload's; its bytes are forgotten with the upload's.
             connection.wire.outbox.push(&[super::settle::ASKING]);
-            connection.wire.flights.push_back(Flight {
-                len: 0,
-                skip: 0,
-                tag: Tag { purpose: Purpose::Discard, ..*tag },
-            });
+            let tag = Tag { purpose: Purpose::Discard, ..*tag };
+            connection.wire.flights.push_back(Flight { len: 0, skip: 0, tag });
         }
         connection.wire.outbox.push(&[&session.tail[..scanned]]);
         session.tail.drain(..scanned);
+        // By way of the worker, who then also reads the socket again.
+        session.is_stalled = true;
         self.mark_backend(backend);
-        self.read_on(ix);
-    }
-
-    /// Looks at what has come of a large request meanwhile, and reads its client again.
-    fn read_on(&mut self, ix: usize) {
-        self.sessions[ix].is_stalled = true;
         self.resume(ix);
     }
 
@@ -139,9 +132,10 @@ impl Core {
         self.sessions[ix].busy = Some(Busy::Alone);
         let connection = &mut self.backends[backend];
         if let Some(tag) = connection.upload.take() {
-            // What is still unwritten goes with the flight, so that it is kept until the reply.
-            let len = connection.wire.outbox.len() as u32;
-            connection.wire.flights.push_back(Flight { len, skip: 0, tag });
+            // None of the request is kept to be sent again, so what is still unwritten is forgotten
+            // once written, too.
+            connection.is_one_way = true;
+            connection.wire.flights.push_back(Flight { len: 0, skip: 0, tag });
         }
     }
 

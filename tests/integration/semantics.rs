@@ -4,7 +4,11 @@
 mod blocking;
 mod client_state;
 mod face;
+mod fairness;
 mod keyspace;
+mod order;
 mod protocol;
+mod pubsub;
+mod relay;
 mod scripts;
 mod transactions;

@@ -1,10 +1,10 @@
 //! Asks nodes for their views over connections that stay open from one look to the next.
 
+use super::Learned;
 use crate::backend::Credentials;
 use crate::control::node_client::{NodeClient, NodeError};
-use crate::control::observe::{ObserveError, observe_view};
+use crate::control::observe::{NodeInfo, ObserveError, observe_view};
 use crate::control::view::NodeView;
-use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -72,32 +72,25 @@ impl Asker {
         answers
     }
 
-    /// What one node tells of itself once.
-    pub async fn introduce(&mut self, addr: SocketAddr) -> Result<Introduction, NodeError> {
+    /// Asks one node what it is and what it can do.
+    pub async fn learn(&mut self, addr: SocketAddr) -> Result<Learned, NodeError> {
         let mut client = match self.clients.remove(&addr) {
             Some(client) => client,
             None => NodeClient::connect(addr, &self.credentials, self.limit).await?,
         };
         let commands = client.call_raw(&["COMMAND"]).await?;
-        let info = client.call_text(&["INFO", "server"]).await?;
-        self.clients.insert(addr, client);
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).map(str::to_string);
-        Ok(Introduction { commands, version })
+        // A user may be kept from INFO.
+        let info = client.call_text(&["INFO", "server"]).await.ok();
+        if info.is_some() {
+            self.clients.insert(addr, client);
+        }
+        Ok(Learned { server: info.map(|info| NodeInfo::parse(&info).server), commands })
     }
 
     /// Closes all connections but those to these endpoints.
     pub fn keep(&mut self, endpoints: &BTreeSet<SocketAddr>) {
         self.clients.retain(|addr, _| endpoints.contains(addr));
     }
-}
-
-/// What the data plane wants to know of the nodes' software.
-#[derive(Debug)]
-pub struct Introduction {
-    /// The bytes of the reply to `COMMAND`.
-    pub commands: Bytes,
-    /// The release, as INFO tells it.
-    pub version: Option<String>,
 }
 
 async fn ask_one(

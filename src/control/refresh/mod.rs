@@ -8,7 +8,6 @@ mod asker;
 mod cadence;
 mod status;
 
-pub use asker::Introduction;
 pub use status::{EndpointStatus, RefreshStatus};
 
 use super::agree::{Agreement, Heard, agree, voters};
@@ -17,6 +16,7 @@ use super::view::NodeView;
 use crate::backend::Credentials;
 use crate::topology::{NodeIx, SharedTopology, Snapshot, diff};
 use asker::Asker;
+use bytes::Bytes;
 use cadence::{Cadence, Outcome};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -70,14 +70,23 @@ impl Default for Config {
     }
 }
 
+/// What one node tells of itself, which is taken to hold for all.
+#[derive(Debug)]
+pub struct Learned {
+    /// The server's name and version, as in `redis 7.0.15`; `None` when it does not tell.
+    pub server: Option<String>,
+    /// The bytes of its reply to `COMMAND`.
+    pub commands: Bytes,
+}
+
 /// Refreshes `shared` until `cancelled` completes.
 ///
-/// `introduction` gets what one node tells of its commands and release, once, after the first topology.
+/// `learned` gets what one node tells of itself, once, after the first topology.
 pub async fn run(
     config: Config,
     shared: Arc<SharedTopology>,
     status: Arc<RefreshStatus>,
-    introduction: Option<oneshot::Sender<Introduction>>,
+    learned: Option<oneshot::Sender<Learned>>,
     cancelled: impl Future<Output = ()>,
 ) {
     let asker = Asker::new(config.credentials.clone(), config.limit);
@@ -90,7 +99,7 @@ pub async fn run(
         config,
         shared,
         status,
-        introduction,
+        learned,
         asker,
     };
     tokio::select! {
@@ -103,7 +112,7 @@ struct Refresh {
     config: Config,
     shared: Arc<SharedTopology>,
     status: Arc<RefreshStatus>,
-    introduction: Option<oneshot::Sender<Introduction>>,
+    learned: Option<oneshot::Sender<Learned>>,
     asker: Asker,
     cadence: Cadence,
     seed_file: Option<SeedFile>,
@@ -213,7 +222,7 @@ impl Refresh {
         if self.status.set_trouble(None) {
             tracing::info!("the cluster's nodes can be asked again");
         }
-        self.get_introduced(look).await;
+        self.learn_commands(look).await;
         if is_settled { Outcome::Settled } else { Outcome::Unsettled }
     }
 
@@ -317,18 +326,18 @@ impl Refresh {
         }
     }
 
-    async fn get_introduced(&mut self, look: &Look) {
+    async fn learn_commands(&mut self, look: &Look) {
         let Some((view, _)) = look.views.first() else { return };
-        let Some(introduction) = self.introduction.take() else { return };
-        match self.asker.introduce(view.asked).await {
+        let Some(learned) = self.learned.take() else { return };
+        match self.asker.learn(view.asked).await {
             // Nobody may be interested any more.
-            Ok(told) if told.commands.starts_with(b"*") => drop(introduction.send(told)),
+            Ok(node) if node.commands.starts_with(b"*") => drop(learned.send(node)),
             Ok(_) => {
                 tracing::warn!(node = %view.asked, "the node does not tell its commands; the built-in table is used")
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot learn the node's commands yet");
-                self.introduction = Some(introduction);
+                self.learned = Some(learned);
             }
         }
     }

@@ -69,7 +69,7 @@ impl FakeNode {
 struct Running {
     shared: Arc<SharedTopology>,
     status: Arc<RefreshStatus>,
-    introduction: oneshot::Receiver<Introduction>,
+    learned: oneshot::Receiver<Learned>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -81,10 +81,10 @@ impl Drop for Running {
 
 fn start(config: Config) -> Running {
     let (shared, status) = (Arc::new(SharedTopology::default()), Arc::new(RefreshStatus::default()));
-    let (sender, introduction) = oneshot::channel();
+    let (sender, learned) = oneshot::channel();
     let task =
         tokio::spawn(run(config, shared.clone(), status.clone(), Some(sender), std::future::pending()));
-    Running { shared, status, introduction, task }
+    Running { shared, status, learned, task }
 }
 
 /// Seeds only, and no periodic look within the time of a test.
@@ -119,7 +119,8 @@ async fn one_seed_leads_to_the_whole_cluster_and_its_commands() {
     let mut running = start(config(&[&one]));
     wait_for("all slots covered", || running.shared.load().covered() == SLOTS).await;
     assert_eq!((owner(&running.shared, 0), owner(&running.shared, 16383)), (Some(one.addr), Some(two.addr)));
-    assert_eq!((&mut running.introduction).await.unwrap().commands, "*0\r\n");
+    let learned = (&mut running.learned).await.unwrap();
+    assert_eq!((&*learned.commands, learned.server.as_deref()), (&b"*0\r\n"[..], Some("redis 7.0.15")));
     assert!(running.status.endpoints().iter().all(|(_, status)| status.answered_at.is_some()));
     assert_eq!(running.status.endpoints().len(), 2);
 }

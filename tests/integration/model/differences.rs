@@ -56,6 +56,11 @@ const DIFFERENCES: &[Difference] = &[
         reason: "there is no one node",
     },
     Difference {
+        request: "COMMAND COUNT",
+        ours: ":",
+        reason: "commands of all releases are known before a node is asked for its own",
+    },
+    Difference {
         request: "REPLICAOF NO ONE",
         ours: "-ERR 'replicaof' is not served through slotgate",
         reason: "who replicates whom is the cluster's affair",

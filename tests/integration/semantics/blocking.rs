@@ -82,7 +82,7 @@ fn a_blocking_command_ends_when_its_time_is_over() {
     let gateway = Gateway::start(&cluster);
     for (line, replies) in [
         ("BLPOP {k}1 {k}2 0.05", ["*-1\r\n", "_\r\n"]),
-        ("BLMOVE {k}1 {k}2 LEFT RIGHT 0.05", ["$-1\r\n", "_\r\n"]),
+        ("BLMOVE {k}1 {k}2 LEFT RIGHT 0.05", ["*-1\r\n", "_\r\n"]),
         ("BLMPOP 0.05 1 {k}1 LEFT", ["*-1\r\n", "_\r\n"]),
         ("BZPOPMAX {k}1 0.05", ["*-1\r\n", "_\r\n"]),
         ("XREAD BLOCK 50 STREAMS {k}1 $", ["*-1\r\n", "_\r\n"]),

@@ -4,6 +4,7 @@ use crate::support::both::Both;
 use crate::support::client::{Client, bulk, request};
 use crate::support::gateway::Gateway;
 use crate::support::real_cluster::{RealCluster, shared};
+use crate::support::wait_until;
 
 /// The number after `id` in a HELLO reply differs from client to client.
 fn without_id(reply: &str) -> String {
@@ -16,6 +17,8 @@ fn without_id(reply: &str) -> String {
 fn hello_switches_the_protocol_and_shows_one_standalone_server() {
     let (gateway, server) = (Gateway::start(shared()), RealCluster::start_standalone());
     let mut both = Both::connect(&gateway, &server);
+    let release = both.model.call_text(&["HELLO"]).split("\r\n").nth(8).unwrap().to_owned();
+    wait_until("the nodes' release is known", || both.ours.call_text(&["HELLO"]).contains(&release));
     for line in
         ["HELLO", "HELLO 3", "HELLO", "HELLO 2", "HELLO 3 SETNAME me", "HELLO 3 AUTH default any SETNAME me"]
     {
@@ -105,7 +108,7 @@ fn client_list_shows_the_gateways_clients() {
     let info = one.call_text(&["CLIENT", "INFO"]);
     assert!(info.contains("name=first-one ") && info.matches("id=").count() == 1, "{info}");
     drop(one);
-    crate::support::wait_until("a client that left is not listed", || {
+    wait_until("a client that left is not listed", || {
         !other.call_text(&["CLIENT", "LIST"]).contains("first-one")
     });
 }

@@ -160,14 +160,17 @@ fn commands_over_several_slots_are_carried_out_in_parts_and_answered_as_one() {
         assert_eq!(client.call(&[&["MSET".to_string()], &pairs[..]].concat()), b"+OK\r\n");
         let missing = "keyspace:many:missing".to_string();
         let asked: Vec<String> =
-            [&["MGET".to_string()], &keys[20..], &[missing.clone()], &keys[..20], &keys[..1]].concat();
+            [&["MGET".to_string()], &keys[20..], std::slice::from_ref(&missing), &keys[..20], &keys[..1]]
+                .concat();
         let values = Value::of(&client.call(&asked));
         let expected: Vec<Value> = asked[1..]
             .iter()
             .map(|key| if *key == missing { Value::Null } else { Value::Text(format!("value of {key}")) })
             .collect();
         assert_eq!(values, Value::List(expected));
-        let all = |name: &str| [&[name.to_string()], &keys[..], &keys[..1], &[missing.clone()]].concat();
+        let all = |name: &str| {
+            [&[name.to_string()], &keys[..], &keys[..1], std::slice::from_ref(&missing)].concat()
+        };
         assert_eq!(client.call(&all("EXISTS")), b":41\r\n", "a key given twice counts twice");
         assert_eq!(client.call(&all("TOUCH")), b":41\r\n");
         assert_eq!(client.call(&all("UNLINK")), b":40\r\n", "and is gone after the first time");

@@ -140,7 +140,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        if let Ok(Some(status)) = self.child.try_wait() {
+        if thread::panicking()
+            && let Ok(Some(status)) = self.child.try_wait()
+        {
             eprintln!("slotgate has ended before: {status}");
         }
         let _ = self.child.kill();

@@ -146,6 +146,16 @@ impl Deref for WholeKeyspace {
     }
 }
 
+/// The primary of a key among the nodes of a cluster.
+pub fn owner_of(nodes: &[SocketAddr], key: &str) -> SocketAddr {
+    let is_owner = |addr: &&SocketAddr| {
+        let mut node = Client::connect(**addr);
+        let is_primary = node.call_text(&["ROLE"]).contains("master");
+        is_primary && !node.call_text(&["EXISTS", key]).starts_with("-MOVED")
+    };
+    *nodes.iter().find(is_owner).expect("a primary serves the key")
+}
+
 /// Starts a cluster that lives until the test run ends.
 fn keep_one() -> Vec<SocketAddr> {
     let (started, addrs) = mpsc::channel();
