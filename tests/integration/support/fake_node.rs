@@ -186,7 +186,6 @@ impl Shared {
     fn introduce(&self, node: usize, line: &str) -> Option<Answer> {
         let text = match line.to_ascii_uppercase().as_str() {
             "CLUSTER MYID" => id(node),
-            "INFO SERVER" => "redis_version:7.0.15\r\n".to_string(),
             "CLUSTER INFO" => {
                 let count = self.addrs.len();
                 format!(
