@@ -128,8 +128,7 @@ impl Core {
             self.held_bytes -= size;
             return None;
         };
-        let is_stream = held.tag.purpose == Purpose::Stream;
-        if is_stream && !session.pipeline.is_first(held.tag.ticket) {
+        if held.tag.purpose == Purpose::Stream && !session.pipeline.is_first(held.tag.ticket) {
             // Nothing delays it but the client's earlier replies.
             held.tag.held_at = now;
         }
@@ -164,7 +163,19 @@ impl Core {
                 self.recorder.retried();
                 None
             }
-            Some(held) => Some((held, !is_stream)),
+            Some(held) => {
+                let is_stuck = self.is_stuck(&held.tag);
+                Some((held, is_stuck))
+            }
+        }
+    }
+
+    /// Whether a request that could not be sent waits for its node, and not for its turn.
+    fn is_stuck(&self, tag: &Tag) -> bool {
+        match (tag.lane, tag.aim) {
+            (Lane::Shared, Aim::Owner(slot)) => self.pipe_of(slot, tag.version).is_none(),
+            (Lane::Exclusive, Aim::Owner(_)) => tag.purpose != Purpose::Stream,
+            _ => false,
         }
     }
 
@@ -267,6 +278,7 @@ impl Core {
             held.behind -= 1;
             held.is_overtaken |= was_served && !(follower_is_read && is_read(&held.tag));
             self.wants_release = true;
+            self.wants_parked = true;
         }
     }
 

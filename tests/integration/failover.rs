@@ -27,13 +27,6 @@ fn served(gateway: &Gateway) -> f64 {
     gateway.metric("slotgate_slots_served")
 }
 
-/// Waits until the gateway knows that slots have lost their primary, and then that all have one again.
-#[track_caller]
-fn wait_for_failover(gateway: &Gateway) {
-    wait_until("the loss shows", || served(gateway) < 16384.0);
-    wait_until("a replica has taken over", || served(gateway) == 16384.0);
-}
-
 /// The number of a primary's replica.
 fn replica_of(cluster: &RealCluster, primary: usize) -> usize {
     let id = node_id(&mut cluster.client(primary));
@@ -77,8 +70,8 @@ fn invariant_2_no_increment_is_counted_twice_when_a_primary_is_killed() {
         let _guard = load.guard();
         load.wait_for_progress(1000);
         load.is_lossy.store(true, Ordering::Relaxed);
-        cluster.kill(0);
-        wait_for_failover(&gateway);
+        cluster.kill_and_wait_for_failover(0);
+        wait_until("the gateway has noticed", || served(&gateway) == 16384.0);
         load.wait_for_progress(3000);
         load.is_over.store(true, Ordering::Relaxed);
     });
@@ -307,8 +300,7 @@ fn invariant_4_the_topology_outlives_all_seeds() {
     let key = key_of(&cluster, 1, "later");
     client.expect(&format!("SET {key} x"), "+OK\r\n");
     client.expect("WAIT 0 0", ":0\r\n");
-    cluster.kill(1);
-    wait_for_failover(&gateway);
+    cluster.kill_and_wait_for_failover(1);
     client.expect(&format!("EXISTS {key}x"), ":0\r\n");
     assert_eq!(gateway.metric("slotgate_slots_covered"), 16384.0);
 }

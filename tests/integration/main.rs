@@ -17,6 +17,7 @@ mod demo;
 mod drain;
 mod failover;
 mod large_values;
+mod lost_nodes;
 mod migration;
 mod model;
 mod one_redis;

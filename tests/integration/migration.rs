@@ -69,9 +69,7 @@ fn invariant_1_replies_keep_their_order_for_100_clients_while_slots_move_and_a_p
         assert!(redirects("moved") > 0.0 && redirects("ask") > 0.0, "the moves were not noticed");
 
         load.is_lossy.store(true, Ordering::Relaxed);
-        cluster.kill(2);
-        wait_until("the loss shows", || gateway.metric("slotgate_slots_served") < 16384.0);
-        wait_until("a replica has taken over", || gateway.metric("slotgate_slots_served") == 16384.0);
+        cluster.kill_and_wait_for_failover(2);
         load.wait_for_progress(5000);
         load.is_over.store(true, Ordering::Relaxed);
     });

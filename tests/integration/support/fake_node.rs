@@ -2,8 +2,10 @@
 //!
 //! Who they are and what slots they serve they say by themselves; everything else is the script's.
 
-use super::client::bulk;
-use slotgate::topology::SlotRange;
+use super::client::{Client, bulk, request};
+use super::gateway::Gateway;
+use super::wait_until;
+use slotgate::topology::{Slot, SlotRange};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -195,6 +197,7 @@ impl Shared {
                 Some(text) => text.clone(),
                 None => self.nodes(node),
             },
+            "INFO SERVER" => "# Server\r\nredis_version:7.0.15\r\n".to_owned(),
             "COMMAND" => return Some(say("-ERR not told\r\n")),
             "PING" => return Some(say("+PONG\r\n")),
             _ => return None,
@@ -239,4 +242,42 @@ fn read_number(reader: &mut BufReader<TcpStream>, kind: char) -> Option<usize> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     line.strip_prefix(kind)?.trim_end().parse().ok()
+}
+
+/// A key that node `node` of two serves.
+pub fn key_of(node: usize) -> String {
+    let is_its = |key: &String| Slot::of_key(key.as_bytes()).index() / 8192 == node;
+    (0..).map(|number| format!("k{number}")).find(is_its).unwrap()
+}
+
+/// The number of a key's slot.
+pub fn slot_of(key: &str) -> usize {
+    Slot::of_key(key.as_bytes()).index()
+}
+
+/// One worker, connected to all nodes: requests leave at once.
+#[track_caller]
+pub fn gateway_with(nodes: &FakeCluster, args: &[&str]) -> Gateway {
+    let gateway = Gateway::start_with(nodes.addrs(), &[&["--workers", "1"], args].concat());
+    let count = nodes.addrs().len() as f64;
+    wait_until("it has connected to all nodes", || gateway.metric("slotgate_backends") == count);
+    gateway
+}
+
+/// The same, which holds requests for two seconds.
+#[track_caller]
+pub fn gateway_for(nodes: &FakeCluster) -> Gateway {
+    gateway_with(nodes, &["--hold", "2s"])
+}
+
+/// Sends the lines in one write, so that all of them are under way at once.
+pub fn send_together(client: &mut Client, lines: &[&str]) {
+    let words = |line: &&str| request(&line.split(' ').collect::<Vec<_>>());
+    client.send_raw(lines.iter().flat_map(words).collect::<Vec<u8>>());
+}
+
+/// The next reply, as text.
+#[track_caller]
+pub fn read_text(client: &mut Client) -> String {
+    String::from_utf8(client.read()).unwrap()
 }

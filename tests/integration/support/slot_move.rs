@@ -77,6 +77,14 @@ impl RealCluster {
         self.addrs().iter().position(|known| known.to_string() == addr).unwrap()
     }
 
+    /// Ends primary `ix` as `kill -9` does, and waits until a replica has its slots.
+    #[track_caller]
+    pub fn kill_and_wait_for_failover(&mut self, ix: usize) {
+        let slot = Slot::all().step_by(500).find(|slot| self.owner_of(*slot) == ix).expect("it serves slots");
+        self.kill(ix);
+        super::wait_until("a replica has taken over", || self.owner_of(slot) != ix);
+    }
+
     /// The number of the node that serves the slot of `key`.
     #[track_caller]
     pub fn owner_of_key(&self, key: &str) -> usize {
