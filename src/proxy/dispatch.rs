@@ -296,6 +296,7 @@ impl Core {
             version: self.sessions[ix].state.version,
             lane: Lane::Shared,
             purpose: Purpose::Answer,
+            may_have_run: false,
             redirects: 0,
             waits: 0,
             sent_at: self.now_us,

@@ -68,6 +68,8 @@ pub struct Tag {
     pub version: Version,
     pub lane: Lane,
     pub purpose: Purpose,
+    /// It changes something, and a node to which the connection broke may have run it.
+    pub may_have_run: bool,
     /// How often it was sent elsewhere.
     pub redirects: u8,
     /// How often it waited for a better moment.

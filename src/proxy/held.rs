@@ -9,7 +9,7 @@ use super::error_reply::ErrorReply;
 use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
 use super::redirect::Cause;
 use super::session::Gate;
-use super::settle::ASKING;
+use super::settle::{ASKING, is_follower};
 use crate::command::Flags;
 use crate::resp::Version;
 use crate::telemetry::{Outcome, Reason};
@@ -226,7 +226,17 @@ impl Core {
                 held.tag.aim = tag.aim;
                 return Some(held);
             }
-            session.gate(slot, tag.ticket, tag.part, backend as u32);
+            if session.pipeline.len() > 1 && held.cause == Cause::Ask {
+                // It did not wait for those behind it, and they may be bound for the node it is sent to.
+                let flights = &self.backends[backend].wire.flights;
+                held.behind = flights.iter().filter(is_follower(&tag, slot)).count() as u32;
+                if held.behind > 0 {
+                    return Some(held);
+                }
+            }
+            if let Some(session) = self.session_of(tag.session) {
+                session.gate(slot, tag.ticket, tag.part, backend as u32);
+            }
         }
         tag.sent_at = self.now_us;
         let wire = &mut self.backends[backend].wire;
@@ -253,6 +263,11 @@ impl Core {
         let table = self.table.clone();
         let is_read = |tag: &Tag| table.get(tag.command).flags.contains(Flags::READONLY);
         let follower_is_read = is_read(tag);
+        let place = (tag.ticket, tag.part);
+        if let Some(session) = self.session_of(tag.session).filter(|_| was_served) {
+            let earlier = |gate: &&mut Gate| gate.slot == slot && (gate.ticket, gate.part) < place;
+            session.gates.iter_mut().filter(earlier).for_each(|gate| gate.is_overtaken = true);
+        }
         let is_earlier = |held: &&mut Held| {
             held.behind > 0
                 && held.tag.session == tag.session

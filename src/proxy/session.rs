@@ -34,6 +34,9 @@ pub struct Gate {
     pub part: u32,
     /// The connection that the part is under way on, or [`NO_BACKEND`].
     pub backend: u32,
+    /// A later command for the slot, at its other node while the slot moves, was served meanwhile: if the
+    /// part has to be sent once more, it comes too late.
+    pub is_overtaken: bool,
 }
 
 /// WATCH: the connection that keeps the watch, until EXEC.
@@ -115,7 +118,7 @@ impl Session {
     pub fn gate(&mut self, slot: Slot, ticket: Ticket, part: u32, backend: u32) {
         match self.gates.iter_mut().find(|gate| gate.ticket == ticket && gate.part == part) {
             Some(gate) => gate.backend = backend,
-            None => self.gates.push(Gate { slot, ticket, part, backend }),
+            None => self.gates.push(Gate { slot, ticket, part, backend, is_overtaken: false }),
         }
     }
 

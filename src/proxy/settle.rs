@@ -11,7 +11,8 @@ use crate::backend::{Backoff, Flight};
 use crate::command::Flags;
 use crate::resp::ReplyWriter;
 use crate::telemetry::{Close, Outcome, Reason, RedirectKind};
-use std::collections::HashSet;
+use crate::topology::Slot;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// The bytes of ASKING as it precedes a request.
@@ -265,17 +266,8 @@ impl Core {
             }
             return self.after_flight(ix);
         }
-        let behind = if cause == Cause::Ask || tag.lane == Lane::Exclusive {
-            0
-        } else {
-            let is_follower = |other: &&Flight<Tag>| {
-                other.tag.session == tag.session
-                    && other.tag.purpose == Purpose::Answer
-                    && other.tag.aim.slot() == tag.aim.slot()
-                    && tag.aim.slot().is_some()
-            };
-            backend.wire.flights.iter().filter(is_follower).count() as u32
-        };
+        let behind =
+            if cause == Cause::Ask || tag.lane == Lane::Exclusive { 0 } else { self.count_followers(&tag) };
         self.note_follower(&tag, false);
         let is_at_once = is_at_once && tag.redirects < QUICK_REDIRECTS;
         if matches!(cause, Cause::Moved | Cause::Ask) {
@@ -295,7 +287,49 @@ impl Core {
             return self.answer_part(&tag, Outcome::Ok, &reply);
         };
         let retry_at = self.now_us + wait.as_micros() as u64;
-        self.hold(Held { tag, skip, request, cause, retry_at, behind, is_overtaken: false });
+        let is_overtaken = self.is_overtaken(&tag);
+        self.hold(Held { tag, skip, request, cause, retry_at, behind, is_overtaken });
+    }
+
+    fn is_overtaken(&mut self, tag: &Tag) -> bool {
+        self.session_of(tag.session).is_some_and(|session| {
+            session
+                .gates
+                .iter()
+                .any(|gate| gate.ticket == tag.ticket && gate.part == tag.part && gate.is_overtaken)
+        })
+    }
+
+    /// Later requests of the same session and slot that are under way, wherever.
+    fn count_followers(&mut self, tag: &Tag) -> u32 {
+        let (Some(slot), Some(session)) = (tag.aim.slot(), self.session_of(tag.session)) else { return 0 };
+        if session.pipeline.len() <= 1 {
+            return 0;
+        }
+        let is_follower = is_follower(tag, slot);
+        let shared = self.backends.iter().filter(|(_, backend)| backend.lane == Lane::Shared);
+        shared.map(|(_, backend)| backend.wire.flights.iter().filter(&is_follower).count() as u32).sum()
+    }
+
+    /// The requests of these sessions for these slots that are under way.
+    fn list_flights(
+        &self,
+        places: &HashSet<(SessionKey, Slot)>,
+    ) -> HashMap<(SessionKey, Slot), Vec<(Ticket, u32)>> {
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        if places.is_empty() {
+            return found;
+        }
+        let shared = self.backends.iter().filter(|(_, backend)| backend.lane == Lane::Shared);
+        for flight in shared.flat_map(|(_, backend)| backend.wire.flights.iter()) {
+            let tag = &flight.tag;
+            if let (Purpose::Answer, Some(slot)) = (tag.purpose, tag.aim.slot())
+                && places.contains(&(tag.session, slot))
+            {
+                found.entry((tag.session, slot)).or_default().push((tag.ticket, tag.part));
+            }
+        }
+        found
     }
 
     /// A connection broke: each request on it is held again, or its client is told.
@@ -319,6 +353,8 @@ impl Core {
             lost.push(LostRequest { tag, request, was_sent, is_repeatable });
         }
         self.keep_order(&mut lost);
+        let places = lost.iter().filter_map(|lost| Some((lost.tag.session, lost.tag.aim.slot()?))).collect();
+        let elsewhere = self.list_flights(&places);
         for LostRequest { mut tag, request, was_sent, is_repeatable } in lost {
             if tag.purpose == Purpose::Discard {
                 continue;
@@ -339,10 +375,16 @@ impl Core {
             if is_repeatable {
                 // It is run again in its turn, behind those that were held before it.
                 self.note_follower(&tag, false);
+                let is_read = table.get(tag.command).flags.contains(Flags::READONLY);
+                tag.may_have_run |= was_sent && !is_read && tag.purpose == Purpose::Answer;
+                let others = tag.aim.slot().and_then(|slot| elsewhere.get(&(tag.session, slot)));
+                let is_later = |other: &&(Ticket, u32)| **other > (tag.ticket, tag.part);
+                let behind = others.map_or(0, |others| others.iter().filter(is_later).count() as u32);
                 if let Aim::Asked { slot, .. } = tag.aim {
                     tag.aim = Aim::Owner(slot);
                 }
                 let skip = replies_before_last(&request);
+                let is_overtaken = self.is_overtaken(&tag);
                 let retry_at = self.now_us;
                 self.hold(Held {
                     tag,
@@ -350,8 +392,8 @@ impl Core {
                     request,
                     cause: Cause::Unreachable,
                     retry_at,
-                    behind: 0,
-                    is_overtaken: false,
+                    behind,
+                    is_overtaken,
                 });
             } else {
                 self.answer_error(&tag, Outcome::Failed, Reason::UnknownOutcome, &ErrorReply::OutcomeUnknown);
@@ -529,9 +571,21 @@ impl Core {
     /// Answers a request, or a part of one, with an error of ours.
     pub fn answer_error(&mut self, tag: &Tag, outcome: Outcome, reason: Reason, error: &ErrorReply) {
         self.recorder.refused(reason);
+        // None of our errors but this says that the request may have run.
+        let error = if tag.may_have_run { &ErrorReply::OutcomeUnknown } else { error };
         let line = error_line(error);
         let tag = Tag { purpose: Purpose::Answer, ..*tag };
         self.answer_part(&tag, outcome, &line);
+    }
+}
+
+/// Whether a request under way is a later one of the session of `tag`, for its slot.
+pub fn is_follower(tag: &Tag, slot: Slot) -> impl Fn(&&Flight<Tag>) -> bool {
+    move |other| {
+        other.tag.session == tag.session
+            && other.tag.purpose == Purpose::Answer
+            && other.tag.aim.slot() == Some(slot)
+            && (other.tag.ticket, other.tag.part) > (tag.ticket, tag.part)
     }
 }
 

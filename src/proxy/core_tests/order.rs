@@ -7,7 +7,7 @@ use super::world::World;
 use crate::proxy::config::Config;
 use crate::resp::write_request;
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 const CLIENTS: usize = 3;
@@ -237,19 +237,37 @@ fn count_runs(world: &World) -> HashMap<(usize, usize), HashMap<&str, usize>> {
     counts
 }
 
-fn check_order(world: &World) {
-    let mut last: HashMap<(usize, &str, usize), usize> = HashMap::new();
-    for (at, run) in world.cluster.runs.iter().enumerate() {
-        last.insert((run.client, &run.key, run.number), at);
+/// The last run of a command is the one that counts. A read whose reply was lost does not, and two reads
+/// may change places.
+fn check_order(world: &World, scripts: &[Script]) {
+    let (mut reads, mut unread) = (HashSet::new(), HashSet::new());
+    for (client, script) in scripts.iter().enumerate() {
+        let replies = world.replies(client).into_iter().map(Some).chain(std::iter::repeat(None));
+        for (expect, reply) in script.sent.iter().zip(replies) {
+            let Expect::Read { number } = expect else { continue };
+            reads.insert((client, *number));
+            if reply.is_none_or(|reply| reply.starts_with('-')) {
+                unread.insert((client, *number));
+            }
+        }
     }
-    let mut all: Vec<_> = last.into_iter().collect();
-    all.sort();
-    for pair in all.windows(2) {
-        let [((client, key, number), at), ((client2, key2, number2), at2)] = pair else { unreachable!() };
-        assert!(
-            (client, key) != (client2, key2) || at < at2,
-            "client {client}: command {number2} overtook {number} for {key}"
-        );
+    let mut last: BTreeMap<(usize, &str, usize), usize> = BTreeMap::new();
+    for (at, run) in world.cluster.runs.iter().enumerate() {
+        if !unread.contains(&(run.client, run.number)) {
+            last.insert((run.client, &run.key, run.number), at);
+        }
+    }
+    // The latest run so far of any command and of a write, by client and key.
+    let mut latest: HashMap<(usize, &str), (usize, usize)> = HashMap::new();
+    for ((client, key, number), at) in last {
+        let (any, write) = latest.entry((client, key)).or_default();
+        let is_read = reads.contains(&(client, number));
+        let bound = if is_read { *write } else { *any };
+        assert!(at >= bound, "client {client}: command {number} was overtaken for {key}");
+        *any = at.max(*any);
+        if !is_read {
+            *write = at;
+        }
     }
 }
 
@@ -300,7 +318,7 @@ fn check_replies(world: &World, client: usize, script: &Script, may_fail: bool) 
 fn check(steps: Vec<Step>, may_fail: bool) {
     let (mut world, scripts) = play(steps);
     world.heal();
-    check_order(&world);
+    check_order(&world, &scripts);
     for (client, script) in scripts.iter().enumerate().filter(|(_, script)| !script.has_left) {
         check_replies(&world, client, script, may_fail);
     }
@@ -363,6 +381,7 @@ fn trouble() -> impl Strategy<Value = Step> {
         3 => (0..4usize).prop_map(|node| Step::Accept { node }),
         1 => (0..2usize).prop_map(|shard| Step::FailOver { shard }),
         1 => (0..CLIENTS).prop_map(|client| Step::Leave { client }),
+        1 => Just(Step::Advance { milliseconds: 11_000 }),
     ]
 }
 
