@@ -102,6 +102,7 @@ impl Proxy {
             let (handle, run) = prepare(core).map_err(StartError::Thread)?;
             workers.push(handle);
             threads.push(spawn(format!("worker-{number}"), move || {
+                let _guard = AbortOnPanic;
                 if let Err(error) = run() {
                     tracing::error!(%error, "a worker has ended");
                 }
@@ -192,6 +193,18 @@ impl Proxy {
         }
         *table = Arc::new(extended);
         self.workers.iter().for_each(|worker| worker.tell(Order::Learn(table.clone())));
+    }
+}
+
+/// A worker that is gone would leave its clients waiting for ever, and new ones would still be placed on it:
+/// better to end as a whole and be started again.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 

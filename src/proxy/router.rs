@@ -206,6 +206,10 @@ fn handling_of(spec: &Spec, named: &HashMap<&str, Handling>) -> Handling {
         *handling
     } else if let Some(Handling::Local(local)) = named.get(container) {
         Handling::Local(*local)
+    } else if spec.flags.contains(Flags::BLOCKING) {
+        Handling::Refused(
+            "it may wait, and the gateway does not know yet how long; use the form that does not",
+        )
     } else if spec.shape != KeyShape::None {
         Handling::Keys
     } else if let Some(handling) = named.get(container) {

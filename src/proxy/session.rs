@@ -32,7 +32,7 @@ pub struct Gate {
     pub slot: Slot,
     pub ticket: Ticket,
     pub part: u32,
-    /// The connection that the part is under way on, or [`NO_BACKEND`].
+    /// The connection that the part is under way on, or `NO_BACKEND`.
     pub backend: u32,
     /// A later command for the slot, at its other node while the slot moves, was served meanwhile: if the
     /// part has to be sent once more, it comes too late.
