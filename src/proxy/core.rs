@@ -63,10 +63,9 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Whether the worker has done everything that was wished for.
-    pub fn is_empty(&self) -> bool {
-        self.dirty_backends.is_empty()
-            && self.dirty_sessions.is_empty()
+    /// Whether the worker has done everything that was wished for, but for writing to nodes.
+    fn is_empty(&self) -> bool {
+        self.dirty_sessions.is_empty()
             && self.connects.is_empty()
             && self.closed_backends.is_empty()
             && self.resuming.is_empty()
@@ -532,6 +531,11 @@ impl Core {
     /// Whether something waits for the clock sooner than in a second.
     pub fn is_waiting(&self) -> bool {
         self.held_count() > 0 || !self.backoffs.is_empty()
+    }
+
+    /// Whether there is something to be done before the worker looks for events again.
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty() || self.wants_release
     }
 
     /// The kernel took `count` bytes for a node.

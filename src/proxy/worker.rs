@@ -1,8 +1,10 @@
 //! One OS thread that owns its clients and its connections to nodes: it moves bytes between sockets and
-//! the [`Core`], and writes everything once a turn, nodes first.
+//! the [`Core`], and writes everything once a turn.
 //!
-//! A turn: wait, let the core work on all that came, write. How bytes are moved is an [`Io`]'s matter:
-//! epoll everywhere, io_uring where the kernel has it.
+//! A turn: wait, let the core work on all that came, write to clients, look once more without waiting
+//! for what came meanwhile, write to nodes. Nodes come last because a node that is woken often takes
+//! over the very core that woke it; the second look lets more requests travel in that one write. How
+//! bytes are moved is an [`Io`]'s matter.
 
 use super::core::Core;
 use crate::command::Table;
@@ -13,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// How often a turn may write what its own writing made possible, before it looks for events again.
+/// How often a turn may do what its own writing made possible, before it looks for events again.
 const ROUNDS_PER_TURN: usize = 8;
 /// The pace at which held requests and lost connections are tried again.
 const TICK: Duration = Duration::from_millis(5);
@@ -122,12 +124,14 @@ pub struct Worker<I> {
     orders: Orders,
     /// Sessions whose replies were kept back for one turn.
     deferred: Vec<usize>,
+    /// Requests for nodes wait, and this turn began with the second look for more.
+    has_looked_again: bool,
     is_stopped: bool,
 }
 
 impl<I: Io> Worker<I> {
     pub fn new(core: Core, io: I, orders: Orders) -> Worker<I> {
-        Worker { core, io, orders, deferred: Vec::new(), is_stopped: false }
+        Worker { core, io, orders, deferred: Vec::new(), has_looked_again: false, is_stopped: false }
     }
 
     /// Serves until told to stop.
@@ -140,11 +144,13 @@ impl<I: Io> Worker<I> {
         let mut outcome = Outcome::default();
         self.take_orders();
         while !self.is_stopped {
-            let is_busy = self.work();
-            let now = Instant::now();
-            let due = if self.core.is_waiting() { next_tick.min(next_second) } else { next_second };
-            let has_more = is_busy || self.io.has_more() || !self.deferred.is_empty();
-            let timeout = if has_more { Duration::ZERO } else { due.saturating_duration_since(now) };
+            self.work();
+            let timeout = if self.has_more() {
+                Duration::ZERO
+            } else {
+                let due = if self.core.is_waiting() { next_tick.min(next_second) } else { next_second };
+                due.saturating_duration_since(Instant::now())
+            };
             self.io.wait(&mut self.core, timeout, &mut outcome)?;
             for (ix, why) in outcome.lost_clients.drain(..) {
                 self.close_client(ix, why);
@@ -165,8 +171,8 @@ impl<I: Io> Worker<I> {
         Ok(())
     }
 
-    /// Does what the last events made possible, and writes; whether there is more of it to do.
-    fn work(&mut self) -> bool {
+    /// Does what the last events made possible, and writes.
+    fn work(&mut self) {
         for ix in std::mem::take(&mut self.deferred) {
             if self.core.sessions.contains(ix) {
                 self.core.mark_session(ix);
@@ -183,16 +189,27 @@ impl<I: Io> Worker<I> {
                 self.core.release_held();
             }
             self.open_and_close();
-            self.write_nodes();
             self.write_clients();
             for ix in std::mem::take(&mut self.core.effects.readable_backends) {
                 self.io.resume_node(ix);
             }
-            if self.core.effects.is_empty() && !self.core.wants_release {
-                return false;
+            if !self.core.has_effects() {
+                break;
             }
         }
-        true
+        let has_requests = !self.core.effects.dirty_backends.is_empty();
+        if has_requests && self.has_looked_again {
+            self.write_nodes();
+        }
+        self.has_looked_again = has_requests && !self.has_looked_again;
+    }
+
+    /// Whether there is something to do without waiting for events.
+    fn has_more(&self) -> bool {
+        self.core.has_effects()
+            || !self.core.effects.dirty_backends.is_empty()
+            || !self.deferred.is_empty()
+            || self.io.has_more()
     }
 
     fn take_orders(&mut self) {
