@@ -111,13 +111,14 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
     let size = |size: Option<Size>, default: usize| size.map_or(default, |size| size.0);
     let span =
         |span: Option<Span>, default: Option<Span>| span.or(default).map_or(Duration::ZERO, |span| span.0);
-    let idle_timeout = span(settings.idle_timeout, defaults.idle_timeout);
+    let unless_zero = |time: Duration| (!time.is_zero()).then_some(time);
     Config {
         proxy: proxy::Config {
             listen: settings.listen.map_or(proxy.listen, |address| address.0),
             workers: count(settings.workers, proxy.workers),
             max_clients: count(settings.max_clients, proxy.max_clients),
-            idle_timeout: (!idle_timeout.is_zero()).then_some(idle_timeout),
+            idle_timeout: unless_zero(span(settings.idle_timeout, defaults.idle_timeout)),
+            write_timeout: unless_zero(span(settings.write_timeout, defaults.write_timeout)),
             hold: span(settings.hold, defaults.hold),
             require_password,
             node_user: settings.user.clone(),
@@ -169,7 +170,8 @@ mod tests {
 
     #[test]
     fn every_setting_of_the_data_plane_reaches_it() {
-        let text = "listen = \"127.0.0.1:1\"\nworkers = 2\nmax-clients = 3\nidle-timeout = \"4s\"\nhold = \"5s\"\n\
+        let text = "listen = \"127.0.0.1:1\"\nworkers = 2\nmax-clients = 3\nidle-timeout = \"4s\"\n\
+            write-timeout = \"14s\"\nhold = \"5s\"\n\
             pipeline-limit = 6\noutput-soft-limit = 7\noutput-hard-limit = 8\nheld-requests = 9\nheld-bytes = 10\n\
             stream-threshold = \"64kb\"\nexclusive-connections = 12\nrequest-timeout = \"13s\"\n";
         let proxy = load(text, EMPTY).unwrap().proxy;
@@ -178,6 +180,7 @@ mod tests {
             workers: 2,
             max_clients: 3,
             idle_timeout: Some(Duration::from_secs(4)),
+            write_timeout: Some(Duration::from_secs(14)),
             hold: Duration::from_secs(5),
             pipeline_limit: 6,
             output_soft_limit: 7,
@@ -190,6 +193,12 @@ mod tests {
             ..proxy::Config::default()
         };
         assert_eq!(format!("{proxy:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn a_timeout_of_zero_is_never() {
+        let proxy = load("idle-timeout = \"0s\"\nwrite-timeout = \"0s\"\n", EMPTY).unwrap().proxy;
+        assert_eq!((proxy.idle_timeout, proxy.write_timeout), (None, None));
     }
 
     #[test]

@@ -79,6 +79,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Span>,
 
+    /// Disconnect clients that take nothing of what waits for them for so long; 0s is never
+    #[arg(long, value_name = "TIME", help_heading = "Times")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_timeout: Option<Span>,
+
     /// How long requests under way may take when the process is told to end
     #[arg(long, value_name = "TIME", help_heading = "Times")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,6 +163,7 @@ impl Settings {
             refresh: Some(Span(refresh::Config::default().refresh)),
             request_timeout: Some(Span(proxy.request_timeout)),
             idle_timeout: Some(Span(proxy.idle_timeout.unwrap_or_default())),
+            write_timeout: Some(Span(proxy.write_timeout.unwrap_or_default())),
             drain_timeout: Some(Span(DRAIN_TIMEOUT)),
             max_clients: count(proxy.max_clients),
             pipeline_limit: count(proxy.pipeline_limit),

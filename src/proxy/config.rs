@@ -17,6 +17,8 @@ pub struct Config {
     pub max_clients: usize,
     /// A client that sends nothing for so long is disconnected; `None` is never.
     pub idle_timeout: Option<Duration>,
+    /// A client that takes nothing of what waits for it for so long is disconnected; `None` is never.
+    pub write_timeout: Option<Duration>,
     /// How long a request waits for its shard to have a reachable primary again.
     pub hold: Duration,
     /// What clients must give with AUTH or HELLO; `None` lets everybody in.
@@ -55,6 +57,8 @@ impl Default for Config {
             max_clients: 10_000,
             // The servers' own default: `timeout 0`.
             idle_timeout: None,
+            // Longer than any pause of a working client; what waits for it is bounded meanwhile.
+            write_timeout: Some(Duration::from_secs(60)),
             // A failover at a node timeout of 5 s takes six to eight.
             hold: Duration::from_secs(10),
             require_password: None,

@@ -638,8 +638,8 @@ impl Core {
                 }
             }
         }
-        let idle_timeout = self.config.idle_timeout.map(|timeout| timeout.as_micros() as u64);
-        let stuck: u64 = STUCK_CLIENT.as_micros() as u64;
+        let [idle_timeout, write_timeout] = [self.config.idle_timeout, self.config.write_timeout]
+            .map(|timeout| timeout.map(|timeout| timeout.as_micros() as u64));
         let mut stuck_clients = Vec::new();
         for (ix, session) in &mut self.sessions {
             session.pipeline.release();
@@ -651,7 +651,8 @@ impl Core {
                     && session.state.subscriptions == 0
                     && self.now_us - session.heard_at > timeout
             });
-            let is_stuck = session.stuck_at > 0 && self.now_us - session.stuck_at > stuck;
+            let is_stuck = write_timeout
+                .is_some_and(|timeout| session.stuck_at > 0 && self.now_us - session.stuck_at > timeout);
             if is_stuck && session.closing != Some(Close::Output) {
                 stuck_clients.push(SessionKey { ix: ix as u32, generation: session.generation });
             } else if is_idle && session.closing.is_none() {
@@ -667,5 +668,3 @@ impl Core {
 
 /// How long a node may take to accept a connection and to prove who it is.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A client that takes nothing of what waits for it for so long is cut.
-const STUCK_CLIENT: Duration = Duration::from_secs(60);

@@ -314,6 +314,27 @@ fn a_client_that_takes_nothing_is_cut_even_while_it_is_owed_replies() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_is_cut_when_its_time_to_write_is_over_and_not_sooner() {
+    for timeout in [Some(Duration::from_secs(5)), None] {
+        let mut world = World::new(Config { write_timeout: timeout, ..Config::default() });
+        let client = world.connect();
+        world.cluster.data[1].insert("{a}1".into(), "v".repeat(5000));
+        world.take(client, 100);
+        world.send(client, "GET {a}1");
+        world.settle();
+        for _ in 0..4 {
+            world.advance(Duration::from_secs(1));
+        }
+        assert!(world.clients[client].ix.is_some(), "{timeout:?}");
+        for _ in 0..100 {
+            world.advance(Duration::from_secs(1));
+        }
+        assert_eq!(world.clients[client].ix.is_none(), timeout.is_some(), "{timeout:?}");
+        world.heal();
+    }
+}
+
+#[test]
 fn replies_that_wait_for_an_earlier_one_are_bounded() {
     let mut world = World::new(Config { output_hard_limit: 10_000, ..Config::default() });
     let client = world.connect();
