@@ -109,12 +109,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_hard_limit: Option<Size>,
 
-    /// Requests of all clients that may be held at once
+    /// Requests of all clients that may be held at once; one client may have a quarter of them
     #[arg(long, value_name = "N", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_requests: Option<Count>,
 
-    /// Bytes of all requests that may be held at once
+    /// Bytes of all requests that may be held at once; one client may have a quarter of them
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_bytes: Option<Size>,

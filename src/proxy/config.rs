@@ -33,9 +33,10 @@ pub struct Config {
     pub output_soft_limit: usize,
     /// Replies in bytes that may wait for one client before it is disconnected.
     pub output_hard_limit: usize,
-    /// Requests of all clients that may be held at once.
+    /// Requests of all clients that may be held at once; one client may have a quarter of them.
     pub held_requests: usize,
-    /// Bytes of all requests that may be held at once.
+    /// Bytes of all requests that may be held at once; one client may have a quarter of them, or a single
+    /// request.
     pub held_bytes: usize,
     /// Bodies larger than this many bytes are streamed and never stored whole.
     pub stream_threshold: usize,

@@ -31,6 +31,9 @@ const NODE_PATIENCE: Duration = Duration::from_millis(500);
 const PARKED_PACE: Duration = Duration::from_millis(5);
 const PARKED_COST: Duration = Duration::from_micros(10);
 
+/// One client may have so many parts of what may be held for all, so that others find room.
+const CLIENT_SHARE: usize = 4;
+
 /// Whose order a request must keep, and where.
 fn place_of(tag: &Tag) -> Option<(SessionKey, Slot)> {
     tag.aim.slot().map(|slot| (tag.session, slot))
@@ -39,10 +42,8 @@ fn place_of(tag: &Tag) -> Option<(SessionKey, Slot)> {
 impl Core {
     /// Lets a request wait, or refuses it when too much waits already.
     pub fn hold(&mut self, mut held: Held) {
-        let key = held.tag.session;
-        if self.held_count() >= self.config.held_requests
-            || self.held_bytes + held.request.len() > self.config.held_bytes
-        {
+        let (key, size) = (held.tag.session, held.request.len());
+        if !self.has_room(key, size) {
             return self.answer_error(
                 &held.tag,
                 Outcome::Refused,
@@ -62,7 +63,9 @@ impl Core {
             let is_later = |other: &Gate| other.slot == slot && (other.ticket, other.part) > (ticket, part);
             has_later = session.gates.iter().any(is_later);
         }
-        self.held_bytes += held.request.len();
+        session.held_requests += 1;
+        session.held_bytes += size;
+        self.held_bytes += size;
         self.wants_release = true;
         if !has_later {
             return self.held.push_back(held);
@@ -77,6 +80,29 @@ impl Core {
         } else {
             let at = self.held.iter().position(is_later).unwrap_or(self.held.len());
             self.held.insert(at, held);
+        }
+    }
+
+    /// Whether one more request of a client may be held.
+    fn has_room(&mut self, key: SessionKey, size: usize) -> bool {
+        let (requests, bytes) = (self.config.held_requests, self.config.held_bytes);
+        if self.held_count() >= requests || self.held_bytes + size > bytes {
+            return false;
+        }
+        // A single one may be larger than its client's share: it has to fit somewhere.
+        self.session_of(key).is_none_or(|session| {
+            session.held_requests == 0
+                || (session.held_requests < requests / CLIENT_SHARE
+                    && session.held_bytes + size <= bytes / CLIENT_SHARE)
+        })
+    }
+
+    /// A request of a client is held no more.
+    fn unhold(&mut self, key: SessionKey, size: usize) {
+        self.held_bytes -= size;
+        if let Some(session) = self.session_of(key) {
+            session.held_requests -= 1;
+            session.held_bytes -= size;
         }
     }
 
@@ -124,8 +150,9 @@ impl Core {
     /// help it. `is_behind`: an earlier one for its place waits.
     fn release(&mut self, mut held: Held, is_new_topology: bool, is_behind: bool) -> Option<(Held, bool)> {
         let (now, size) = (self.now_us, held.request.len());
-        let Some(session) = self.session_of(held.tag.session) else {
-            self.held_bytes -= size;
+        let key = held.tag.session;
+        let Some(session) = self.session_of(key) else {
+            self.unhold(key, size);
             return None;
         };
         if held.tag.purpose == Purpose::Stream && !session.pipeline.is_first(held.tag.ticket) {
@@ -134,12 +161,12 @@ impl Core {
         }
         let tag = held.tag;
         if held.behind == 0 && held.is_overtaken {
-            self.held_bytes -= size;
+            self.unhold(key, size);
             self.answer_error(&tag, Outcome::Refused, Reason::Redirects, &ErrorReply::Overtaken);
             return None;
         }
         if now - tag.held_at > self.config.hold.as_micros() as u64 {
-            self.held_bytes -= size;
+            self.unhold(key, size);
             let held_for = Duration::from_micros(now - tag.held_at);
             let error = ErrorReply::GaveUp { cause: held.cause, slot: tag.aim.slot(), held: held_for };
             let reason = match held.cause {
@@ -159,7 +186,7 @@ impl Core {
         }
         match self.try_forward(held) {
             None => {
-                self.held_bytes -= size;
+                self.unhold(key, size);
                 self.recorder.retried();
                 None
             }

@@ -63,6 +63,9 @@ pub struct Session {
     pub out: Vec<u8>,
     pub written: usize,
     pub gates: Vec<Gate>,
+    /// How many of its requests are held, and their bytes.
+    pub held_requests: usize,
+    pub held_bytes: usize,
     pub busy: Option<Busy>,
     pub watch: Option<Watch>,
     /// When the client last sent something, in microseconds of the worker's clock.
@@ -95,6 +98,8 @@ impl Session {
             out: Vec::new(),
             written: 0,
             gates: Vec::new(),
+            held_requests: 0,
+            held_bytes: 0,
             busy: None,
             watch: None,
             heard_at: now,

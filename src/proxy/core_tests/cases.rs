@@ -631,3 +631,35 @@ fn flushall_comes_after_all_that_the_client_sent_before_and_before_all_that_it_s
     assert!(!world.cluster.data[0].contains_key("{a}1") && world.cluster.data[0].contains_key("{b}2"));
     world.heal();
 }
+
+#[test]
+fn one_client_may_have_a_quarter_of_what_is_held_and_leaves_the_rest_to_others() {
+    let mut world = World::new(Config { held_requests: 8, held_bytes: 8000, ..Config::default() });
+    let (greedy, large, other) = (world.connect(), world.connect(), world.connect());
+    // Of many slots of one shard: a later command for a slot is not looked at before an earlier one is done.
+    let mut keys = (0..).map(|n| format!("key{n}")).filter(|key| slot_of(key).number() >= 8192);
+    let mut key = || keys.next().unwrap();
+    world.fail_over(1);
+    world.cluster.is_alive = [true, false, true, false];
+    for _ in 0..5 {
+        world.send(greedy, &format!("GET {}", key()));
+    }
+    for size in [3000, 10] {
+        world.send_bytes(large, &set_of(&key(), size));
+    }
+    for _ in 0..3 {
+        world.send_bytes(other, &set_of(&key(), 900));
+    }
+    let held = |world: &World, client: usize| {
+        let session = &world.core.sessions[world.clients[client].ix.unwrap()];
+        (session.held_requests, session.held_bytes / 100)
+    };
+    assert_eq!([greedy, large, other].map(|client| held(&world, client)), [(2, 0), (1, 30), (2, 18)]);
+    world.heal();
+    let counts = [greedy, large, other].map(|client| {
+        let replies = world.replies(client);
+        let is_refused = |reply: &&String| reply.contains("too many requests already wait");
+        (replies.len(), replies.iter().filter(is_refused).count())
+    });
+    assert_eq!(counts, [(5, 3), (2, 1), (3, 1)]);
+}

@@ -392,6 +392,7 @@ impl World {
         let held: Vec<_> = self.core.held.iter().chain(&self.core.parked).collect();
         assert!(held.is_empty() && self.core.held_bytes == 0, "held: {held:?}");
         for (ix, session) in &self.core.sessions {
+            assert_eq!((session.held_requests, session.held_bytes), (0, 0), "session {ix} has requests held");
             assert!(session.gates.is_empty(), "session {ix} has gates: {:?}", session.gates);
             assert!(session.pipeline.is_empty(), "session {ix} owes replies");
             assert!(session.busy.is_none(), "session {ix} is busy: {:?}", session.busy);
