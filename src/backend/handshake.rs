@@ -7,6 +7,10 @@
 use crate::resp::{Advance, InvalidReply, ReplyScanner, Version, write_request};
 use crate::topology::NodeId;
 
+/// What a node may say to one of our first words: the longest, of HELLO, is a few hundred bytes and a
+/// few tens for each module.
+const MAX_REPLY: usize = 64 << 10;
+
 /// Towards nodes: user and password, if they ask for one.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Credentials {
@@ -67,6 +71,9 @@ impl Handshake {
             let step = self.scanner.advance(&buf[pos..])?;
             self.reply.extend_from_slice(&buf[pos..pos + step.consumed]);
             pos += step.consumed;
+            if self.reply.len() > MAX_REPLY {
+                return Err(InvalidReply.into());
+            }
             if !step.is_done {
                 return Ok(Advance { consumed: pos, is_done: false });
             }
@@ -121,6 +128,17 @@ mod tests {
     fn an_error_of_the_node_is_told() {
         let refused = Err(HandshakeError::Refused("NOAUTH Authentication required.".into()));
         assert_eq!(run("-NOAUTH Authentication required.\r\n"), refused);
+    }
+
+    #[test]
+    fn a_node_that_does_not_come_to_an_end_is_refused() {
+        for (begin, rest) in [("+", "xxxxx"), ("*1000000\r\n", "+xx\r\n"), ("$1000000\r\n", "xxxxx")] {
+            let mut out = Vec::new();
+            let mut handshake = Handshake::begin(&mut out, Version::Resp3, &Credentials::default(), None);
+            handshake.advance(begin.as_bytes()).unwrap();
+            let is_refused = (0..MAX_REPLY / 4).any(|_| handshake.advance(rest.as_bytes()).is_err());
+            assert!(is_refused, "{begin}");
+        }
     }
 
     #[test]

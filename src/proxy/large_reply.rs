@@ -4,7 +4,7 @@
 //! How large a reply is shows when it arrives, on the connection that all clients share. A read is then
 //! asked again over a connection of the client's own, which is read no faster than the client reads;
 //! what comes on the shared one is thrown away. What changed something cannot be asked again and is
-//! stored, up to a limit.
+//! stored, up to a limit: beyond it, the client gets an error, or the connection ends when nobody asked.
 
 use super::core::{Backend, Core};
 use super::error_reply::ErrorReply;
@@ -22,10 +22,20 @@ impl Core {
     /// A reply is larger than what is kept of one: passed on as it comes where that is possible.
     pub fn on_large_reply(&mut self, ix: usize, size: usize) {
         let backend = &self.backends[ix];
-        let Some(front) = backend.wire.flights.front() else { return };
-        let (tag, len, skip) = (front.tag, front.len as usize, front.skip);
-        if tag.purpose != Purpose::Answer || backend.lane != Lane::Shared || skip > 0 {
-            if size > self.config.output_hard_limit && skip == 0 && tag.purpose == Purpose::Answer {
+        let is_too_large = size > self.config.output_hard_limit;
+        let answer = backend.wire.flights.front().filter(|front| {
+            front.tag.purpose == Purpose::Answer && front.skip == 0 && !self.subscriptions.is_subscriber(ix)
+        });
+        let Some(front) = answer else {
+            if is_too_large {
+                tracing::warn!(node = %backend.wire.node, size, "a node sent more than was asked for");
+                self.close_backend(ix, true);
+            }
+            return;
+        };
+        let (tag, len) = (front.tag, front.len as usize);
+        if backend.lane != Lane::Shared {
+            if is_too_large {
                 self.refuse_large(ix, &tag);
             }
             return;
@@ -57,13 +67,14 @@ impl Core {
             });
             self.note_follower(&tag, false);
             self.discard_front(ix);
-        } else if size > self.config.output_hard_limit {
+        } else if is_too_large {
             self.refuse_large(ix, &tag);
         }
     }
 
     fn refuse_large(&mut self, ix: usize, tag: &Tag) {
         let error = ErrorReply::ReplyTooLarge { limit: self.config.output_hard_limit };
+        self.end_watched(ix, tag);
         self.discard_front(ix);
         self.answer_error(tag, Outcome::Failed, Reason::TooLarge, &error);
     }

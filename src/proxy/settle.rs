@@ -123,8 +123,9 @@ impl Core {
                 let size = end - start + backend.wire.scanner.body_left();
                 if size > self.config.stream_threshold {
                     self.on_large_reply(ix, size);
-                    if self.backends.get(ix).is_some_and(|backend| backend.is_discarding) {
-                        self.backends[ix].wire.scanned = 0;
+                    let Some(backend) = self.backends.get_mut(ix) else { return buf.len() };
+                    if backend.is_discarding {
+                        backend.wire.scanned = 0;
                         start = end;
                     }
                 }

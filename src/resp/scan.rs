@@ -25,6 +25,8 @@ impl Limits {
 
 /// The longest line: an inline request or the line of a length (`PROTO_INLINE_MAX_SIZE`).
 pub const MAX_LINE: usize = 64 * 1024;
+/// The longest line of text in a reply: scripts make them of strings, of which none is longer.
+const MAX_TEXT: usize = Limits::USUAL.bulk;
 
 /// A breach of the protocol by a client; the text is Redis' own. The connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -414,11 +416,13 @@ pub struct ReplyScanner {
     pending: u64,
     /// Bytes of the current bulk's body still to come, its CRLF included.
     body_left: usize,
+    /// How many more bytes the line may have that is consumed in part; 0: there is none.
+    line_left: usize,
 }
 
 impl Default for ReplyScanner {
     fn default() -> ReplyScanner {
-        ReplyScanner { pending: 1, body_left: 0 }
+        ReplyScanner { pending: 1, body_left: 0, line_left: 0 }
     }
 }
 
@@ -431,6 +435,13 @@ impl ReplyScanner {
     #[inline]
     pub fn advance(&mut self, buf: &[u8]) -> Result<Advance, InvalidReply> {
         let mut pos = 0;
+        if self.line_left > 0 {
+            let limit = std::mem::take(&mut self.line_left);
+            match self.finish_line(buf, limit)? {
+                Some(end) => pos = end,
+                None => return Ok(Advance { consumed: buf.len(), is_done: false }),
+            }
+        }
         loop {
             if self.body_left > 0 {
                 let step = self.body_left.min(buf.len() - pos);
@@ -470,15 +481,29 @@ impl ReplyScanner {
                     }
                 }
                 b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {
-                    let Some(at) = memchr::memchr(b'\n', &buf[pos..]) else {
-                        return Ok(Advance { consumed: pos, is_done: false });
-                    };
-                    pos += at + 1;
                     self.pending -= 1;
+                    let limit = if matches!(kind, b'+' | b'-' | b'(') { MAX_TEXT } else { MAX_LINE };
+                    match self.finish_line(&buf[pos..], limit)? {
+                        Some(end) => pos += end,
+                        None => return Ok(Advance { consumed: buf.len(), is_done: false }),
+                    }
                 }
                 _ => return Err(InvalidReply),
             }
         }
+    }
+
+    /// Where the line ends that goes on at `buf[0]` and may have `limit` more bytes; `None`: later.
+    #[inline]
+    fn finish_line(&mut self, buf: &[u8], limit: usize) -> Result<Option<usize>, InvalidReply> {
+        let end = memchr::memchr(b'\n', buf).map(|at| at + 1);
+        if end.unwrap_or(buf.len() + 1) > limit {
+            return Err(InvalidReply);
+        }
+        if end.is_none() {
+            self.line_left = limit - buf.len();
+        }
+        Ok(end)
     }
 
     /// Bytes of the current bulk still to come: how much a reader should make room for.
@@ -584,6 +609,27 @@ mod tests {
         for bytes in [&b"hello"[..], b"$x\r\n", b"*-2\r\n", b"$99999999999999999999\r\n"] {
             assert_eq!(ReplyScanner::default().advance(bytes), Err(InvalidReply));
         }
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_is_consumed_as_it_comes_and_refused_at_a_limit() {
+        let chunk = vec![b'1'; 1 << 20];
+        for (kind, limit) in [("+", MAX_TEXT), ("-", MAX_TEXT), (":", MAX_LINE), (",", MAX_LINE)] {
+            let mut scanner = ReplyScanner::default();
+            let mut taken = scanner.advance(kind.as_bytes()).unwrap().consumed;
+            assert_eq!(taken, 1);
+            while taken < limit - 1 {
+                let size = chunk.len().min(limit - 1 - taken);
+                let advance = scanner.advance(&chunk[..size]).unwrap();
+                assert_eq!(advance, Advance { consumed: size, is_done: false });
+                taken += size;
+            }
+            let mut other = scanner;
+            assert_eq!(other.advance(b"\n:1"), Ok(Advance { consumed: 1, is_done: true }));
+            assert_eq!(scanner.advance(b"1"), Err(InvalidReply));
+        }
+        let line = [b":".to_vec(), chunk, b"\r\n".to_vec()].concat();
+        assert_eq!(ReplyScanner::default().advance(&line), Err(InvalidReply));
     }
 
     fn any_reply() -> impl Strategy<Value = Vec<u8>> {

@@ -663,3 +663,75 @@ fn one_client_may_have_a_quarter_of_what_is_held_and_leaves_the_rest_to_others()
     });
     assert_eq!(counts, [(5, 3), (2, 1), (3, 1)]);
 }
+
+/// A node says this on a connection, and then `chunk` again and again, which costs us little memory.
+fn babble(world: &mut World, ix: usize, begin: &str, chunk: &str) {
+    let link = &mut world.wires.get_mut(&ix).unwrap().link;
+    link.output.extend_from_slice(begin.as_bytes());
+    for _ in 0..1000 {
+        let Some(wire) = world.wires.get_mut(&ix) else { return };
+        wire.link.output.extend_from_slice(chunk.as_bytes());
+        world.deliver(ix, usize::MAX);
+        if let Some(backend) = world.core.backends.get(ix) {
+            let kept = backend.wire.tail.capacity();
+            assert!(kept < 400_000, "{begin:?}: {kept} bytes are kept");
+        }
+    }
+}
+
+#[test]
+fn a_reply_without_end_is_refused_when_its_request_cannot_be_repeated() {
+    for (begin, chunk) in [
+        ("+", "x".repeat(10_000)),
+        ("-", "x".repeat(10_000)),
+        ("*1000000000000\r\n", ":1\r\n".repeat(1000)),
+        ("$1000000000000\r\n", "x".repeat(10_000)),
+    ] {
+        let mut world = World::new(Config { output_hard_limit: 100_000, ..streaming() });
+        let client = world.connect();
+        world.send(client, "APPEND {a}1 0:0;");
+        let pipe = world.pipe_to(1);
+        babble(&mut world, pipe, begin, &chunk);
+        assert!(world.last(client).contains("larger than"), "{begin:?}: {}", world.last(client));
+        world.cut(pipe);
+        world.heal();
+    }
+}
+
+#[test]
+fn a_node_that_says_what_nobody_asked_for_without_end_is_given_up() {
+    for (begin, chunk) in [
+        (">1000000000000\r\n", ":1\r\n".repeat(1000)),
+        ("$1000000000000\r\n", "x".repeat(1000)),
+        ("+", "x".repeat(1000)),
+        (":", "1".repeat(1000)),
+    ] {
+        let mut world = World::new(Config { output_hard_limit: 100_000, ..streaming() });
+        let pipe = world.pipe_to(1);
+        babble(&mut world, pipe, begin, &chunk);
+        assert!(!world.core.backends.contains(pipe), "{begin:?}");
+        world.heal();
+        let client = world.connect();
+        world.send(client, "SUBSCRIBE news");
+        world.settle();
+        let subscriber = world.core.subscriptions.backend().unwrap();
+        babble(&mut world, subscriber, begin, &chunk);
+        assert!(!world.core.backends.contains(subscriber), "{begin:?}");
+        world.heal();
+        assert!(world.core.subscriptions.backend().is_some(), "another takes its place");
+    }
+}
+
+#[test]
+fn a_transaction_whose_reply_is_too_large_gives_its_watched_connection_back() {
+    let mut world = World::new(Config { output_hard_limit: 100_000, ..streaming() });
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(200_000));
+    for line in ["WATCH {a}1", "MULTI", "GET {a}1", "EXEC"] {
+        world.send(client, line);
+        world.settle();
+    }
+    assert!(world.last(client).contains("larger than"), "{}", world.last(client));
+    assert_eq!(world.core.idle_exclusive.values().map(Vec::len).sum::<usize>(), 1);
+    world.heal();
+}
