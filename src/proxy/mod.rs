@@ -32,6 +32,7 @@ pub mod router;
 mod session;
 mod settle;
 mod stats;
+mod subscriber;
 mod upload;
 mod worker;
 

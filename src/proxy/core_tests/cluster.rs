@@ -52,6 +52,8 @@ pub struct Cluster {
     pub is_alive: [bool; 4],
     /// What a node answers to everything that has keys.
     pub refusals: [Option<&'static str>; 4],
+    /// The channel that nodes let nobody hear.
+    pub forbidden: Option<&'static str>,
     pub data: [HashMap<String, String>; 2],
     pub runs: Vec<Run>,
 }
@@ -85,6 +87,7 @@ impl Cluster {
             primaries: [0, 1],
             is_alive: [true; 4],
             refusals: [None; 4],
+            forbidden: None,
             data: Default::default(),
             runs: Vec::new(),
         }
@@ -181,6 +184,10 @@ impl Cluster {
             }
             "EXEC" => return self.exec(link),
             "SUBSCRIBE" | "UNSUBSCRIBE" => {
+                let is_forbidden = |channel: &Vec<u8>| self.forbidden == Some(&*text(channel));
+                if name == "SUBSCRIBE" && args[1..].iter().any(is_forbidden) {
+                    return b"-NOPERM no such channel for you\r\n".to_vec();
+                }
                 let kind = name.to_ascii_lowercase();
                 let each = |channel: &Vec<u8>| {
                     [&b"*3\r\n"[..], &bulk(&kind), &bulk(&text(channel)), b":1\r\n"].concat()

@@ -199,3 +199,23 @@ fn a_subscription_outlives_the_node_that_carried_it() {
     // And is still the client's own: nothing was confirmed a second time.
     client.expect("PING", "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
 }
+
+#[test]
+fn a_channel_that_the_nodes_refuse_is_refused_to_the_client_in_its_turn() {
+    const USER: (&str, &str) = ("user", "default on nopass ~* +@all resetchannels &ok*");
+    let cluster = RealCluster::start_without_replicas(&[USER]);
+    let (gateway, server) = (Gateway::start(cluster.addrs()), RealCluster::start_standalone_with(&[USER]));
+    for protocol in ["2", "3"] {
+        let mut both = Both::connect(&gateway, &server);
+        both.ours.call(&["HELLO", protocol]);
+        both.model.call(&["HELLO", protocol]);
+        for line in ["SUBSCRIBE secret", "PSUBSCRIBE *", "SUBSCRIBE ok1 secret", "SUBSCRIBE ok1"] {
+            let reply = both.same(line);
+            assert_eq!(reply.starts_with("-NOPERM"), line != "SUBSCRIBE ok1", "{reply}");
+        }
+        for line in ["SUBSCRIBE secret", "PSUBSCRIBE ok*", "PING", "UNSUBSCRIBE", "PUNSUBSCRIBE"] {
+            both.same(line);
+        }
+        both.same("GET a");
+    }
+}
