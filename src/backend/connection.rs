@@ -47,7 +47,8 @@ pub struct Connection<T> {
     pub tail: Vec<u8>,
     pub scanned: usize,
     pub scanner: ReplyScanner,
-    /// When something was last received or, with nothing under way, sent.
+    /// When something was last received or, of a large request, taken by the node, or when nothing was
+    /// awaited of it.
     pub heard_at: Instant,
 }
 

@@ -8,7 +8,7 @@ use super::config::Config;
 use super::cursor::ScanOrder;
 use super::flight::{Held, Lane, Purpose, SessionKey, Tag};
 use super::router::{Traits, traits};
-use super::session::Session;
+use super::session::{Busy, Session};
 use super::stats::Stats;
 use crate::backend::{Backoff, Connection, Credentials};
 use crate::command::{KeyRef, Table};
@@ -547,8 +547,11 @@ impl Core {
         if backend.is_one_way || backend.upload.is_some() {
             backend.wire.outbox.pop_front(count);
             if let Some(owner) = backend.owner
+                && count > 0
                 && self.session_of(owner).is_some()
             {
+                // A node that takes a large request is alive.
+                self.backends[ix].wire.heard_at = self.now;
                 self.resume(owner.ix as usize);
             }
         }
@@ -606,29 +609,15 @@ impl Core {
         self.check_subscriber();
         self.recorder.held_now(self.held_count());
         self.recorder.flush();
-        let timeout = self.config.request_timeout;
-        let hung: Vec<usize> = self
-            .backends
-            .iter()
-            .filter(|(_, backend)| {
-                let wire = &backend.wire;
-                let waited = self.now.saturating_duration_since(wire.heard_at);
-                match backend.owner {
-                    Some(_) if wire.is_up() => false,
-                    _ if !wire.is_up() => waited > CONNECT_TIMEOUT,
-                    // What was asked only now has not waited since the last reply to something else.
-                    _ => wire.flights.front().is_some_and(|front| {
-                        waited > timeout
-                            && Duration::from_micros(self.now_us.saturating_sub(front.tag.sent_at)) > timeout
-                    }),
-                }
-            })
-            .map(|(ix, _)| ix)
-            .collect();
+        let hung: Vec<usize> =
+            self.backends.iter().filter(|(_, backend)| self.is_hung(backend)).map(|(ix, _)| ix).collect();
         for ix in hung {
             self.close_backend(ix, true);
         }
         for (_, backend) in &mut self.backends {
+            if backend.is_paused {
+                backend.wire.heard_at = self.now;
+            }
             if backend.wire.is_idle() {
                 backend.wire.outbox.release();
                 backend.wire.tail = Vec::new();
@@ -663,6 +652,38 @@ impl Core {
         let closing: Vec<usize> =
             self.sessions.iter().filter(|(_, session)| session.closing.is_some()).map(|(ix, _)| ix).collect();
         closing.into_iter().for_each(|ix| self.mark_session(ix));
+    }
+}
+
+impl Core {
+    /// Whether a node owes something for too long: its first words, a reply, or that it takes a large
+    /// request.
+    fn is_hung(&self, backend: &Backend) -> bool {
+        let wire = &backend.wire;
+        let waited = self.now.saturating_duration_since(wire.heard_at);
+        if !wire.is_up() {
+            return waited > CONNECT_TIMEOUT;
+        }
+        let timeout = self.config.request_timeout;
+        if waited <= timeout || backend.is_paused {
+            return false;
+        }
+        let takes_nothing = backend.upload.is_some() && wire.outbox.unsent() > 0;
+        takes_nothing
+            || wire.flights.front().is_some_and(|front| {
+                // What was asked only now has not waited since the last reply to something else.
+                Duration::from_micros(self.now_us.saturating_sub(front.tag.sent_at)) > timeout
+                    && !self.is_blocked(&front.tag)
+            })
+    }
+
+    /// Whether a request may wait for data as long as it likes.
+    fn is_blocked(&self, tag: &Tag) -> bool {
+        tag.lane == Lane::Exclusive
+            && tag.purpose == Purpose::Answer
+            && self.sessions.get(tag.session.ix as usize).is_some_and(|session| {
+                session.generation == tag.session.generation && session.busy == Some(Busy::Blocked)
+            })
     }
 }
 

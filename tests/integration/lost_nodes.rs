@@ -175,6 +175,30 @@ fn a_node_that_says_nothing_is_given_up_after_the_request_timeout_and_not_sooner
 }
 
 #[test]
+fn a_node_that_says_nothing_to_a_client_of_its_own_connection_is_given_up_unless_it_is_to_wait() {
+    let key = key_of(0);
+    let nodes = FakeCluster::start(2, |asked| match asked.line.split(' ').next().unwrap() {
+        "WATCH" | "MULTI" => say("+OK\r\n"),
+        "INCR" => say("+QUEUED\r\n"),
+        "EXEC" | "BLPOP" => Answer::Silence,
+        _ => say(bulk(asked.line)),
+    });
+    let gateway = gateway_with(&nodes, &["--request-timeout", "1s"]);
+    let (mut client, mut waiting) = (gateway.client(), gateway.client());
+    waiting.send(&["BLPOP", &key, "0"]);
+    for (line, reply) in [("WATCH", "+OK\r\n"), ("MULTI", "+OK\r\n"), ("INCR", "+QUEUED\r\n")] {
+        let line = if line == "MULTI" { line.to_owned() } else { format!("{line} {key}") };
+        client.expect(&line, reply);
+    }
+    let reply = client.call_text(&["EXEC"]);
+    assert!(reply.starts_with("-IOERR outcome unknown"), "{reply}");
+    client.expect("PING", "+PONG\r\n");
+    assert_eq!(nodes.got(&format!("BLPOP {key} 0")).len(), 1);
+    waiting.set_patience(Duration::from_secs(1));
+    assert!(waiting.try_read().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+}
+
+#[test]
 fn invariant_4_what_nodes_cannot_tell_any_more_is_not_forgotten() {
     let key = key_of(0);
     let nodes = FakeCluster::start(2, |asked| say(bulk(asked.line)));

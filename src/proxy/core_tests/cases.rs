@@ -788,3 +788,95 @@ fn a_channel_that_is_refused_when_subscribed_anew_ends_its_clients_and_no_others
     world.leave(two);
     assert!(world.core.subscriptions.is_empty());
 }
+
+fn wait(world: &mut World, seconds: u64) {
+    (0..seconds).for_each(|_| world.advance(Duration::from_secs(1)));
+}
+
+#[test]
+fn a_node_that_freezes_under_a_command_of_its_own_connection_is_given_up_in_time() {
+    for lines in [&["WATCH {a}1"][..], &["WATCH {a}1", "MULTI", "APPEND {a}1 0:0;", "EXEC"]] {
+        let mut world = World::new(Config::default());
+        let client = world.connect();
+        let (last, first) = lines.split_last().unwrap();
+        for line in first {
+            world.send(client, line);
+            world.settle();
+        }
+        // Its time counts from the command on.
+        wait(&mut world, 100);
+        world.send(client, last);
+        // The connection is made, or there already, and nothing is run on it.
+        world.serve_greetings();
+        wait(&mut world, 50);
+        assert_eq!(world.replies(client).len(), first.len(), "{last}");
+        wait(&mut world, 20);
+        assert!(world.last(client).starts_with("-IOERR outcome unknown"), "{last}: {}", world.last(client));
+        world.send(client, "UNWATCH");
+        world.heal();
+    }
+}
+
+#[test]
+fn a_node_that_freezes_under_a_large_request_is_given_up_in_time() {
+    for room in [7, 1_000_000] {
+        let mut world = World::new(streaming());
+        let client = world.connect();
+        world.clients[client].transit = set_of("{a}1", 900_000);
+        world.arrive(client, 5_000);
+        world.serve();
+        let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.upload.is_some()).unwrap();
+        // The client is slow, and the node has nothing to do with it.
+        wait(&mut world, 200);
+        assert!(world.replies(client).is_empty() && world.core.backends.contains(ix));
+        world.clog(ix, 7);
+        world.arrive(client, usize::MAX);
+        for _ in 0..5 {
+            // It takes little, but something.
+            wait(&mut world, 40);
+            world.clog(ix, 7);
+        }
+        world.clog(ix, room);
+        wait(&mut world, 50);
+        assert!(world.replies(client).is_empty());
+        wait(&mut world, 20);
+        let expected = if room == 7 { "-TRYAGAIN not run" } else { "-IOERR outcome unknown" };
+        assert!(world.last(client).starts_with(expected), "{room}: {}", world.last(client));
+        world.heal();
+    }
+}
+
+#[test]
+fn a_node_that_freezes_within_a_large_reply_is_given_up_in_time() {
+    let mut world = World::new(Config { write_timeout: None, ..streaming() });
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5_000_000));
+    world.take(client, 1000);
+    world.send(client, "GET {a}1");
+    world.settle();
+    let (ix, _) = world.core.backends.iter().find(|(_, backend)| backend.is_relaying).unwrap();
+    // The client is slow, and the node is not read for it.
+    wait(&mut world, 200);
+    world.clients[client].room = usize::MAX;
+    let held_back = std::mem::take(&mut world.wires.get_mut(&ix).unwrap().link.output);
+    world.take(client, usize::MAX);
+    wait(&mut world, 50);
+    assert!(world.core.backends.contains(ix) && !held_back.is_empty());
+    wait(&mut world, 20);
+    assert_eq!(world.clients[client].ix, None, "what it has got cannot be continued");
+    world.heal();
+}
+
+#[test]
+fn a_command_that_waits_for_data_has_no_timeout() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "BLPOP {a}1 0");
+    world.settle();
+    wait(&mut world, 500);
+    let other = world.connect();
+    world.send(other, "SET {a}1 v");
+    world.settle();
+    assert_eq!(world.last(client), "*2\r\n$4\r\n{a}1\r\n$1\r\nv\r\n");
+    world.heal();
+}

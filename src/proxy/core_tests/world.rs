@@ -368,6 +368,17 @@ impl World {
         panic!("it goes on for ever");
     }
 
+    /// The nodes answer the first words of new connections, and run nothing else.
+    pub fn serve_greetings(&mut self) {
+        self.work();
+        for ix in self.wires.keys().copied().collect::<Vec<_>>() {
+            if matches!(self.core.backends[ix].wire.phase, Phase::Greeting(_)) {
+                self.run(ix, 1);
+                self.deliver(ix, usize::MAX);
+            }
+        }
+    }
+
     /// Heals everything, lets time pass until nothing is held, and checks that nothing was left behind.
     pub fn heal(&mut self) {
         self.cluster.is_alive = [true; 4];
