@@ -102,6 +102,7 @@ pub struct Core {
     backoffs: FxHashMap<(SocketAddr, NodeId), Reconnect>,
     pub sessions: Slab<Session>,
     pub backends: Slab<Backend>,
+    /// Exclusive connections that nobody uses now, the one that was used last at the end.
     pub idle_exclusive: FxHashMap<(SocketAddr, NodeId, Version), Vec<usize>>,
     pub exclusive_count: usize,
     /// Held requests that are to be tried soon.
@@ -497,6 +498,9 @@ impl Core {
         let Some(mut backend) = self.backends.try_remove(ix) else { return };
         self.effects.closed_backends.push(ix);
         let key = (backend.wire.addr, backend.wire.node, backend.wire.version);
+        let was_idle = self.take_from_idle(ix, key);
+        // A node may close what is idle (`timeout`) and be well.
+        let is_lost = is_lost && !was_idle;
         if backend.wire.is_up() {
             self.recorder.backend_closed(is_lost);
         }
@@ -507,12 +511,7 @@ impl Core {
                     pipes.iter_mut().filter(|pipe| **pipe == ix as u32).for_each(|pipe| *pipe = NO_BACKEND);
                 }
             }
-            Lane::Exclusive => {
-                self.exclusive_count -= 1;
-                if let Some(idle) = self.idle_exclusive.get_mut(&key) {
-                    idle.retain(|other| *other != ix);
-                }
-            }
+            Lane::Exclusive => self.exclusive_count -= 1,
         }
         if is_lost {
             let reconnect = self.backoffs.entry((key.0, key.1)).or_insert_with(|| Reconnect {

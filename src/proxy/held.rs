@@ -237,7 +237,7 @@ impl Core {
             (Lane::Exclusive, aim) => self.acquire(aim, tag.version, tag.session),
         };
         let Some(backend) = backend else {
-            if tag.lane == Lane::Exclusive && self.exclusive_count >= self.config.exclusive_connections {
+            if tag.lane == Lane::Exclusive && !self.may_open_exclusive() {
                 self.answer_error(&tag, Outcome::Refused, Reason::Overloaded, &ErrorReply::Overloaded);
                 return None;
             }
@@ -336,10 +336,35 @@ impl Core {
             self.backends[ix].owner = Some(owner);
             return Some(ix);
         }
-        if self.exclusive_count >= self.config.exclusive_connections {
+        if !self.may_open_exclusive() {
             return None;
         }
+        if self.exclusive_count >= self.config.exclusive_connections {
+            self.close_idle();
+        }
         Some(self.open_backend(addr, id, version, Lane::Exclusive, Some(owner)))
+    }
+
+    /// Whether there is, or can be made, room for one more exclusive connection.
+    fn may_open_exclusive(&self) -> bool {
+        self.exclusive_count < self.config.exclusive_connections
+            || self.idle_exclusive.values().any(|idle| !idle.is_empty())
+    }
+
+    /// Closes an idle exclusive connection: of the node that has most of them, the one that is idle longest.
+    fn close_idle(&mut self) {
+        let most = self.idle_exclusive.values().max_by_key(|idle| idle.len());
+        if let Some(ix) = most.and_then(|idle| idle.first().copied()) {
+            self.close_backend(ix, false);
+        }
+    }
+
+    /// A connection is closed; says whether it was an idle exclusive one.
+    pub fn take_from_idle(&mut self, ix: usize, key: (SocketAddr, NodeId, Version)) -> bool {
+        let Some(idle) = self.idle_exclusive.get_mut(&key) else { return false };
+        let Some(at) = idle.iter().position(|other| *other == ix) else { return false };
+        idle.remove(at);
+        true
     }
 
     /// A reply, or the lack of one, is settled: an exclusive connection on which nothing is under way

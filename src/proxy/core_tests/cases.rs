@@ -880,3 +880,53 @@ fn a_command_that_waits_for_data_has_no_timeout() {
     assert_eq!(world.last(client), "*2\r\n$4\r\n{a}1\r\n$1\r\nv\r\n");
     world.heal();
 }
+
+/// A client's command that leaves an idle connection behind.
+fn pop(world: &mut World, client: usize, key: &str) {
+    world.cluster.data[usize::from(slot_of(key).number() >= 8192)].insert(key.into(), "v".into());
+    world.send(client, &format!("BLPOP {key} 0"));
+    world.settle();
+    assert_eq!(world.last(client), format!("*2\r\n$4\r\n{key}\r\n$1\r\nv\r\n"));
+}
+
+fn idle(world: &World) -> Vec<usize> {
+    world.core.idle_exclusive.values().flatten().copied().collect()
+}
+
+#[test]
+fn idle_connections_make_room_for_those_to_other_nodes() {
+    let mut world = World::new(Config { exclusive_connections: 2, ..Config::default() });
+    let (one, other, third) = (world.connect(), world.connect(), world.connect());
+    pop(&mut world, one, "{a}1");
+    world.send(other, "BLPOP {a}2 0");
+    world.settle();
+    pop(&mut world, one, "{a}1");
+    let last = idle(&world);
+    pop(&mut world, one, "{b}1");
+    assert_eq!((last.len(), idle(&world).len(), world.core.exclusive_count), (1, 1, 2));
+    // Those in use are nobody else's.
+    world.send(one, "BLPOP {b}1 0");
+    world.settle();
+    world.send(third, "BLPOP {a}1 0");
+    world.settle();
+    assert!(world.last(third).starts_with("-TRYAGAIN not run"), "{}", world.last(third));
+    world.leave(one);
+    world.leave(other);
+    pop(&mut world, third, "{a}1");
+    world.heal();
+}
+
+#[test]
+fn a_node_that_closes_an_idle_connection_is_not_taken_for_lost() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    pop(&mut world, client, "{a}1");
+    let ix = idle(&world)[0];
+    let (addr, node) = (world.core.backends[ix].wire.addr, world.core.backends[ix].wire.node);
+    world.cut(ix);
+    assert!(world.core.may_connect(addr, node));
+    pop(&mut world, client, "{a}1");
+    world.cut(world.pipe_to(1));
+    assert!(!world.core.may_connect(addr, node), "one that is needed is");
+    world.heal();
+}

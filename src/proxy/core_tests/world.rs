@@ -424,8 +424,13 @@ impl World {
             }
         }
         assert_eq!(self.core.exclusive_count, exclusive);
-        let idle: usize = self.core.idle_exclusive.values().map(Vec::len).sum();
-        assert!(idle <= exclusive);
+        let idle: Vec<usize> = self.core.idle_exclusive.values().flatten().copied().collect();
+        let is_idle = |ix: &usize| {
+            let backend = &self.core.backends[*ix];
+            backend.lane == Lane::Exclusive && backend.owner.is_none() && backend.wire.is_up()
+        };
+        assert!(idle.iter().all(is_idle), "taken for idle: {idle:?}");
+        assert_eq!(idle.iter().collect::<std::collections::HashSet<_>>().len(), idle.len());
     }
 
     /// The replies that a client got, one by one.
