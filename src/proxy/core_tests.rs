@@ -1,7 +1,10 @@
 //! The core between clients and nodes that live in memory: every order of events can be played through,
 //! and whatever the core wants done outside is done here as the worker does it.
 
+mod bounds;
 mod cases;
+mod channels;
 mod cluster;
+mod exclusive;
 mod order;
 mod world;

@@ -1,5 +1,5 @@
 //! Requests that wait for a better moment: their shard has no reachable primary, or the node said "not
-//! now". Also the connections that a session has for itself for a while.
+//! now".
 //!
 //! Order is kept: of one session and slot, a later request never leaves before an earlier one. How many
 //! wait, their bytes, and how long are bounded.
@@ -11,16 +11,12 @@ use super::redirect::Cause;
 use super::session::Gate;
 use super::settle::{ASKING, is_follower};
 use crate::command::Flags;
-use crate::resp::Version;
 use crate::telemetry::{Outcome, Reason};
-use crate::topology::{NodeId, Slot};
+use crate::topology::Slot;
 use rustc_hash::FxHashSet;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Exclusive connections to one node that are kept for the next who needs one.
-const IDLE_EXCLUSIVE: usize = 64;
 /// A request that was sent to a particular node, which takes none for so long, asks the slot's owner again:
 /// a connection is there within milliseconds, or not at all.
 const NODE_PATIENCE: Duration = Duration::from_millis(500);
@@ -307,97 +303,5 @@ impl Core {
             self.wants_release = true;
             self.wants_parked = true;
         }
-    }
-
-    /// A connection to a node for one session alone, new or one that was kept; requests may be queued on
-    /// it at once. `None` when there is no such node now, or there are too many.
-    fn acquire(&mut self, aim: Aim, version: Version, owner: SessionKey) -> Option<usize> {
-        let topology = self.topology.clone();
-        let node = match aim {
-            Aim::Owner(slot) => topology.primary_of(slot)?,
-            Aim::Asked { node, .. } => topology.node(topology.node_by_addr(self.asked(node)?)?),
-            Aim::Any => topology.primaries().next()?,
-        };
-        if node.health == crate::topology::Health::Failed || !self.may_connect(node.addr, node.id) {
-            return None;
-        }
-        self.acquire_at(node.addr, node.id, version, owner)
-    }
-
-    fn acquire_at(
-        &mut self,
-        addr: SocketAddr,
-        id: NodeId,
-        version: Version,
-        owner: SessionKey,
-    ) -> Option<usize> {
-        let kept = self.idle_exclusive.get_mut(&(addr, id, version)).and_then(Vec::pop);
-        if let Some(ix) = kept {
-            self.backends[ix].owner = Some(owner);
-            return Some(ix);
-        }
-        if !self.may_open_exclusive() {
-            return None;
-        }
-        if self.exclusive_count >= self.config.exclusive_connections {
-            self.close_idle();
-        }
-        Some(self.open_backend(addr, id, version, Lane::Exclusive, Some(owner)))
-    }
-
-    /// Whether there is, or can be made, room for one more exclusive connection.
-    fn may_open_exclusive(&self) -> bool {
-        self.exclusive_count < self.config.exclusive_connections
-            || self.idle_exclusive.values().any(|idle| !idle.is_empty())
-    }
-
-    /// Closes an idle exclusive connection: of the node that has most of them, the one that is idle longest.
-    fn close_idle(&mut self) {
-        let most = self.idle_exclusive.values().max_by_key(|idle| idle.len());
-        if let Some(ix) = most.and_then(|idle| idle.first().copied()) {
-            self.close_backend(ix, false);
-        }
-    }
-
-    /// A connection is closed; says whether it was an idle exclusive one.
-    pub fn take_from_idle(&mut self, ix: usize, key: (SocketAddr, NodeId, Version)) -> bool {
-        let Some(idle) = self.idle_exclusive.get_mut(&key) else { return false };
-        let Some(at) = idle.iter().position(|other| *other == ix) else { return false };
-        idle.remove(at);
-        true
-    }
-
-    /// A reply, or the lack of one, is settled: an exclusive connection on which nothing is under way
-    /// any more goes back to be used by others.
-    pub fn after_flight(&mut self, ix: usize) {
-        let Some(backend) = self.backends.get_mut(ix) else { return };
-        let is_free = backend.lane == Lane::Exclusive
-            && backend.owner.is_some()
-            && backend.wire.flights.is_empty()
-            && !backend.is_kept
-            && backend.upload.is_none();
-        // An upload continues after its probe was answered.
-        if !is_free || self.is_uploading_to(ix) {
-            return;
-        }
-        let backend = &mut self.backends[ix];
-        backend.owner = None;
-        backend.is_relaying = false;
-        backend.is_paused = false;
-        backend.is_one_way = false;
-        let key = (backend.wire.addr, backend.wire.node, backend.wire.version);
-        let idle = self.idle_exclusive.entry(key).or_default();
-        if backend.wire.is_up() && backend.wire.outbox.is_empty() && idle.len() < IDLE_EXCLUSIVE {
-            idle.push(ix);
-        } else {
-            self.close_backend(ix, false);
-        }
-    }
-
-    fn is_uploading_to(&mut self, ix: usize) -> bool {
-        let Some(owner) = self.backends[ix].owner else { return false };
-        self.session_of(owner).is_some_and(
-            |session| matches!(session.busy, Some(super::session::Busy::Uploading { backend, .. }) if backend == ix),
-        )
     }
 }

@@ -16,6 +16,7 @@ mod cursor;
 mod dispatch;
 mod epoll;
 pub mod error_reply;
+mod exclusive;
 mod fanout;
 mod flight;
 mod held;
