@@ -9,11 +9,17 @@
 //!                Control publishes it; the data plane loads it and hints when it is stale.
 //! ```
 //! Both flows can be read off the file names. They never import each other and meet only in
-//! [`topology`].
+//! [`topology`]. The data plane is a core free of IO (`proxy::core`: bytes and events in, bytes and
+//! wishes out) that one thread per worker drives; how sockets are moved is behind one trait, so that
+//! tests can play any order of events. The control plane is asynchronous, on tokio.
+//!
+//! To read it: `topology`, `resp`, `command` (what everything speaks), then `proxy::core`, `read`,
+//! `dispatch`, `settle` (a request's way), then `control::refresh` and `control::bootstrap`.
 //!
 //! # Invariants: promises to users, each with a test named after it
 //! 1. Replies leave a session in the order in which its commands came; two commands of one session
-//!    for the same slot never overtake each other, not even around a redirect or a failover.
+//!    for the same slot never overtake each other, not even around a redirect or a failover. Only of a
+//!    slot that is being moved key by key, commands for different keys may: each key's are in order.
 //! 2. A request that a node may already have executed is never sent again unless repeating it is
 //!    harmless.
 //! 3. A reply that needs no merging is relayed as the bytes that came; it is never decoded into a

@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use slotgate::local_nodes::{LocalNodes, LocalNodesConfig};
 use std::net::SocketAddr;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 pub struct Lab {
@@ -106,6 +108,7 @@ impl Lab {
             "redis-cli could not form the cluster:\n{}",
             String::from_utf8_lossy(&output.stdout)
         );
+        wait_for_replicas(&addrs)?;
         self.cluster = Some(nodes);
         Ok(addrs)
     }
@@ -117,4 +120,21 @@ impl Lab {
         let config = LocalNodesConfig { count, settings, ..LocalNodesConfig::default() };
         Ok(self.runtime.block_on(LocalNodes::start(config))?)
     }
+}
+
+/// Until all replicas have copied their primaries, which would be measured, too.
+fn wait_for_replicas(addrs: &[SocketAddr]) -> Result<()> {
+    for addr in addrs {
+        for attempt in 0.. {
+            let port = addr.port().to_string();
+            let output = Command::new("redis-cli").args(["-p", &port, "INFO", "replication"]).output()?;
+            let info = String::from_utf8_lossy(&output.stdout);
+            if info.contains(",state=online,") || info.contains("master_link_status:up") {
+                break;
+            }
+            ensure!(attempt < 600, "node {addr} has no replica and is none:\n{info}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+    Ok(())
 }

@@ -20,6 +20,7 @@ use args::Args;
 use clap::Parser as _;
 use lab::Lab;
 use measure::Runs;
+use std::collections::HashMap;
 use std::process::ExitCode;
 use targets::{Kind, Target};
 use workloads::{Load, Workload};
@@ -57,32 +58,43 @@ fn run_workload(lab: &mut Lab, workload: &'static Workload, rounds: u16, runs: &
     lab.restart_echo(workload)?;
     let mut failed = Vec::new();
     let rounds = workload.rounds(rounds);
+    for target in lab.targets().iter().filter(|target| target.kind != Kind::Echo) {
+        if let Some(keys) = workload.fill
+            && let Err(error) = wire::fill(target.port, keys)
+        {
+            eprintln!("{} on {} failed: {error:#}", workload.name, target.kind);
+            failed.push(target.kind);
+        }
+    }
     for round in 0..rounds {
-        for target in lab.targets() {
-            if failed.contains(&target.kind) || !workload.applies_to(target.kind) {
-                continue;
-            }
-            report::print_progress(workload, round, rounds, target.kind);
-            match run_once(target, workload, round) {
-                Ok(sample) => runs.add(workload.name, target.kind, sample),
-                Err(error) => {
-                    eprintln!("{} on {} failed: {error:#}", workload.name, target.kind);
-                    failed.push(target.kind);
+        report::print_progress(workload, round, rounds);
+        let mut samples: HashMap<Kind, Vec<measure::Sample>> = HashMap::new();
+        for _ in 0..workload.runs_per_round() {
+            for target in lab.targets() {
+                if failed.contains(&target.kind) || !workload.applies_to(target.kind) {
+                    continue;
+                }
+                match run_once(target, workload) {
+                    Ok(sample) => samples.entry(target.kind).or_default().push(sample),
+                    Err(error) => {
+                        eprintln!("{} on {} failed: {error:#}", workload.name, target.kind);
+                        failed.push(target.kind);
+                    }
                 }
             }
+        }
+        for (kind, samples) in samples.iter().filter(|(kind, _)| !failed.contains(kind)) {
+            runs.add(workload.name, *kind, measure::Sample::mean(samples));
         }
     }
     Ok(())
 }
 
-fn run_once(target: &Target, workload: &Workload, round: u16) -> Result<measure::Sample> {
-    if let (0, Some(keys)) = (round, workload.fill)
-        && target.kind != Kind::Echo
-    {
-        wire::fill(target.port, keys)?;
-    }
+fn run_once(target: &Target, workload: &Workload) -> Result<measure::Sample> {
     match workload.load {
-        Load::Requests { args, count } => measure::run_requests(target, args, count),
+        Load::Requests { args, count } => {
+            measure::run_requests(target, args, count / workload.runs_per_round())
+        }
         Load::IdleClients(count) => measure::hold_idle_clients(target, count),
     }
 }

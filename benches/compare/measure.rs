@@ -20,6 +20,24 @@ pub struct Sample {
     pub kb_per_client: Option<f64>,
 }
 
+impl Sample {
+    /// The mean of several, each figure by itself.
+    pub fn mean(samples: &[Sample]) -> Sample {
+        let of = |figure: fn(&Sample) -> f64| samples.iter().map(figure).sum::<f64>() / samples.len() as f64;
+        Sample {
+            requests_per_second: of(|sample| sample.requests_per_second),
+            p50_ms: of(|sample| sample.p50_ms),
+            p99_ms: of(|sample| sample.p99_ms),
+            cpu_us_per_request: of(|sample| sample.cpu_us_per_request),
+            rss_mb: of(|sample| sample.rss_mb),
+            kb_per_client: samples
+                .iter()
+                .all(|sample| sample.kb_per_client.is_some())
+                .then(|| of(|sample| sample.kb_per_client.unwrap_or_default())),
+        }
+    }
+}
+
 /// All samples of a run, in the order in which they were taken.
 #[derive(Default, serde::Serialize)]
 pub struct Runs(Vec<Row>);

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use std::path::Path;
 
 /// What is running now; on its own line, so that a log can hold it.
-pub fn print_progress(workload: &Workload, round: u16, rounds: u16, kind: Kind) {
-    eprintln!("  {} round {}/{rounds}: {kind}", workload.name, round + 1);
+pub fn print_progress(workload: &Workload, round: u16, rounds: u16) {
+    eprintln!("  {} round {}/{rounds}", workload.name, round + 1);
 }
 
 /// One table: a line per target that ran.

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use crate::echo::Reply;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The standalone node itself, without a proxy.

@@ -125,6 +125,15 @@ impl Workload {
         }
     }
 
+    /// Each round is so many shorter runs on every target in turn: where the scheduler puts the processes
+    /// differs from run to run, and costs or saves a tenth.
+    pub fn runs_per_round(&self) -> u64 {
+        match self.load {
+            Load::IdleClients(_) => 1,
+            Load::Requests { .. } => 3,
+        }
+    }
+
     pub fn applies_to(&self, kind: Kind) -> bool {
         kind != Kind::Echo || self.echo.is_some()
     }

@@ -65,7 +65,7 @@ pub fn agree(heard: &[Heard<'_>], current: &Snapshot) -> Result<Option<Agreement
         return Ok(None);
     }
     let owners = slot_owners(&views);
-    let owning: HashSet<NodeId> = owners.iter().flatten().copied().collect();
+    let owning: HashSet<NodeId> = owners.chunk_by(|a, b| a == b).filter_map(|run| run[0]).collect();
     let mut known: BTreeMap<NodeId, usize> = BTreeMap::new();
     for line in views.iter().flat_map(|view| view.members()) {
         *known.entry(line.id).or_default() += 1;
@@ -88,23 +88,38 @@ fn slot_owners(views: &[&NodeView]) -> Vec<Option<NodeId>> {
         .map(|view| {
             let mut claims = vec![None; SLOTS];
             for line in view.members().filter(|line| !line.flags.has(Flags::REPLICA)) {
-                for slot in line.slots.iter().flat_map(|range| range.slots()) {
-                    claims[slot.index()] = Some(line);
+                for range in &line.slots {
+                    claims[range.start.index()..=range.end.index()].fill(Some(line));
                 }
             }
             claims
         })
         .collect();
-    Slot::all()
-        .map(|slot| {
-            let claims = || claims.iter().filter_map(|claims| claims[slot.index()]);
-            let votes = |id| claims().filter(|line| line.id == id).count();
-            claims()
-                .map(|line| (line.epoch, line.id))
-                .max_by_key(|(epoch, id)| (*epoch, votes(*id), *id))
-                .map(|(_, id)| id)
-        })
-        .collect()
+    let mut owners: Vec<Option<NodeId>> = Vec::with_capacity(SLOTS);
+    for slot in 0..SLOTS {
+        // Claims go by ranges: the next slot's are mostly the same, line by line.
+        let is_as_before =
+            |claims: &Vec<Option<&NodeLine>>| same_line(claims[slot], claims[slot.wrapping_sub(1)]);
+        owners.push(match owners.last() {
+            Some(owner) if claims.iter().all(is_as_before) => *owner,
+            _ => winner(claims.iter().filter_map(|claims| claims[slot])),
+        });
+    }
+    owners
+}
+
+fn same_line(a: Option<&NodeLine>, b: Option<&NodeLine>) -> bool {
+    a.map(std::ptr::from_ref) == b.map(std::ptr::from_ref)
+}
+
+/// Of the lines that claim a slot, the node that has it.
+fn winner<'a>(claims: impl Iterator<Item = &'a NodeLine> + Clone) -> Option<NodeId> {
+    let votes = |id| claims.clone().filter(|line| line.id == id).count();
+    claims
+        .clone()
+        .map(|line| (line.epoch, line.id))
+        .max_by_key(|(epoch, id)| (*epoch, votes(*id), *id))
+        .map(|(_, id)| id)
 }
 
 fn judge_node(id: NodeId, views: &[&NodeView], current: &Snapshot) -> Option<Node> {
@@ -166,10 +181,10 @@ fn shards(
     // An owner of slots is a primary, whatever role others still believe it has.
     let follows = |id: NodeId| if owning.contains(&id) { None } else { primary_of(id, views) };
     let mut slots: HashMap<NodeId, Vec<Slot>> = HashMap::new();
-    for (slot, owner) in Slot::all().zip(owners) {
-        if let Some(owner) = owner {
-            slots.entry(*owner).or_default().push(slot);
-        }
+    let owned: Vec<(Slot, NodeId)> =
+        Slot::all().zip(owners).filter_map(|(slot, owner)| Some((slot, (*owner)?))).collect();
+    for run in owned.chunk_by(|a, b| a.1 == b.1) {
+        slots.entry(run[0].1).or_default().extend(run.iter().map(|(slot, _)| *slot));
     }
     let mut shards: BTreeMap<NodeId, Shard> = BTreeMap::new();
     for node in nodes.iter().filter(|node| follows(node.id).is_none()) {

@@ -8,6 +8,7 @@ use super::config::Config;
 use super::cursor::ScanOrder;
 use super::flight::{Held, Lane, Purpose, SessionKey, Tag};
 use super::router::{Traits, traits};
+use super::scripts::{ScriptSha, SeenScripts};
 use super::session::{Busy, Session};
 use super::stats::Stats;
 use crate::backend::{Backoff, Connection, Credentials};
@@ -44,6 +45,8 @@ pub struct Backend {
     pub is_relaying: bool,
     /// Not read for now: its owner does not keep up.
     pub is_paused: bool,
+    /// Scripts that were loaded over this connection.
+    pub scripts: FxHashSet<ScriptSha>,
     pub is_dirty: bool,
 }
 
@@ -139,6 +142,7 @@ pub struct Core {
     /// There has been a connection to every shard.
     has_connected: bool,
     pub subscriptions: super::pubsub::Subscriptions,
+    pub seen_scripts: SeenScripts,
 }
 
 /// Puts a buffer into the pool, unless it is too large or there are enough.
@@ -207,6 +211,7 @@ impl Core {
             is_draining: false,
             has_connected: false,
             subscriptions: super::pubsub::Subscriptions::default(),
+            seen_scripts: SeenScripts::default(),
         }
     }
 
@@ -432,6 +437,7 @@ impl Core {
             is_one_way: false,
             is_relaying: false,
             is_paused: false,
+            scripts: FxHashSet::default(),
             is_dirty: false,
         });
         if lane == Lane::Exclusive {

@@ -8,7 +8,7 @@ use super::flight::{Aim, Held, Lane, Purpose, Tag};
 use super::info;
 use super::pipeline::{Entry, Place, Ticket};
 use super::redirect::Cause;
-use super::router::{self, All, Handling, Local, Route, Split};
+use super::router::{self, All, Handling, Local, Route, ScriptUse, Split};
 use super::session::Busy;
 use crate::command::{CommandIx, KeyShape, Lookup};
 use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
@@ -75,6 +75,16 @@ impl Core {
         let mut keys = std::mem::take(&mut self.keys);
         let route = router::route(traits.handling, spec, request, &mut keys);
         self.keys = keys;
+        if let Some(usage) = traits.script
+            && !matches!(route, Route::Refuse(_))
+        {
+            self.note_script(usage, request);
+            if let (Route::One { slot, .. }, None) = (&route, &self.sessions[ix].state.transaction)
+                && usage == ScriptUse::Calls
+            {
+                self.load_scripts_at(ix, command, *slot, request.frame);
+            }
+        }
         if self.sessions[ix].state.transaction.is_some()
             && !local.is_some_and(super::pinned::acts_in_transaction)
         {
@@ -226,7 +236,7 @@ impl Core {
                 let policy = match all {
                     All::Sum => Policy::Sum,
                     All::Concat => Policy::Concat,
-                    All::LogicalAnd => Policy::LogicalAnd,
+                    All::LogicalAnd => Policy::LogicalAnd { known: self.known_scripts(request) },
                     All::Info => Policy::Info(Box::new(info::Request::new(request, self.gateway_facts()))),
                     _ => Policy::AllSucceed,
                 };

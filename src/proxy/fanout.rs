@@ -22,8 +22,8 @@ pub enum Policy {
     Values { positions: Vec<u32> },
     /// Arrays are joined: KEYS.
     Concat,
-    /// Arrays of 0 and 1; 1 where all parts have it: SCRIPT EXISTS.
-    LogicalAnd,
+    /// Arrays of 0 and 1; 1 where all parts have it, or it is known here: SCRIPT EXISTS.
+    LogicalAnd { known: Vec<bool> },
     /// Of (DBSIZE, RANDOMKEY) pairs one key, the larger nodes' with more weight.
     RandomKey,
     /// The node's cursor becomes one that leads through all shards: SCAN.
@@ -140,7 +140,7 @@ impl Merge {
             Policy::AllSucceed => return self.bytes,
             Policy::Values { positions } => self.values(positions, &mut out),
             Policy::Concat => self.concat(&mut out),
-            Policy::LogicalAnd => self.logical_and(&mut out),
+            Policy::LogicalAnd { known } => self.logical_and(known, &mut out),
             Policy::RandomKey => self.random_key(&mut out),
             Policy::Scan { cursor } => rewrite_cursor(self.part(0), cursor, &mut out),
             Policy::Info(request) => {
@@ -182,7 +182,7 @@ impl Merge {
         }
     }
 
-    fn logical_and(&self, out: &mut Vec<u8>) {
+    fn logical_and(&self, known: &[bool], out: &mut Vec<u8>) {
         let (count, _) = array(self.part(0));
         let mut all = vec![1; count];
         for part in 0..self.parts.len() {
@@ -192,6 +192,9 @@ impl Merge {
                 *flag = integer(value).min(*flag);
                 rest = after;
             }
+        }
+        for (flag, _) in all.iter_mut().zip(known).filter(|(_, known)| **known) {
+            *flag = 1;
         }
         let mut reply = ReplyWriter { out, version: self.version };
         reply.array(count);
@@ -305,8 +308,12 @@ mod tests {
             "*2\r\n$1\r\na\r\n$1\r\nb\r\n"
         );
         assert_eq!(
-            merge(Policy::LogicalAnd, false, &["*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:0\r\n"]),
-            "*2\r\n:1\r\n:0\r\n"
+            merge(
+                Policy::LogicalAnd { known: vec![false, false, true] },
+                false,
+                &["*3\r\n:1\r\n:1\r\n:0\r\n", "*3\r\n:1\r\n:0\r\n:0\r\n"]
+            ),
+            "*3\r\n:1\r\n:0\r\n:1\r\n"
         );
     }
 

@@ -8,6 +8,7 @@ use super::core::{Core, NO_BACKEND};
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
 use super::redirect::Cause;
+use super::router::ScriptUse;
 use super::session::Gate;
 use super::settle::{ASKING, is_follower};
 use crate::command::Flags;
@@ -262,6 +263,9 @@ impl Core {
             }
         }
         tag.sent_at = self.now_us;
+        if self.traits[usize::from(tag.command.0)].script == Some(ScriptUse::Calls) {
+            self.load_scripts(backend, &tag, &held.request);
+        }
         let wire = &mut self.backends[backend].wire;
         if let Aim::Asked { .. } = tag.aim {
             wire.push(&[ASKING, &held.request], held.skip + 1, tag);

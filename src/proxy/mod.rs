@@ -30,6 +30,7 @@ mod pubsub;
 mod read;
 pub mod redirect;
 pub mod router;
+mod scripts;
 mod session;
 mod settle;
 mod stats;

@@ -155,6 +155,7 @@ impl Core {
         let aim = transaction.slot.map_or(Aim::Any, Aim::Owner);
         let tag = self.tag(ix, ticket, command, aim);
         if let Some(slot) = transaction.slot {
+            self.load_scripts_at(ix, command, slot, &transaction.frames);
             self.sessions[ix].gate(slot, ticket, 0, NO_BACKEND);
         }
         self.forward_after(tag, &[MULTI, &transaction.frames, EXEC], transaction.count + 1);
@@ -179,6 +180,7 @@ impl Core {
         tag.lane = Lane::Exclusive;
         self.sessions[ix].busy = Some(Busy::Alone);
         self.sessions[ix].watch = None;
+        self.load_scripts(backend, &tag, &transaction.frames);
         let parts: [&[u8]; 3] = [MULTI, &transaction.frames, EXEC];
         self.backends[backend].wire.push(&parts, transaction.count + 1, tag);
         self.mark_backend(backend);

@@ -187,6 +187,28 @@ pub struct Traits {
     pub handling: Handling,
     pub family: Family,
     pub is_write: bool,
+    /// What it has to do with scripts, if anything.
+    pub script: Option<ScriptUse>,
+}
+
+/// What a command does to scripts that are called by their digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptUse {
+    /// The argument at this place is a script's body.
+    Shows(u8),
+    /// The first argument is a script's digest, or (EXEC) what comes with it may call some.
+    Calls,
+    Flushes,
+}
+
+fn script_use(name: &str) -> Option<ScriptUse> {
+    match name {
+        "eval" | "eval_ro" => Some(ScriptUse::Shows(1)),
+        "script|load" => Some(ScriptUse::Shows(2)),
+        "evalsha" | "evalsha_ro" | "exec" => Some(ScriptUse::Calls),
+        "script|flush" => Some(ScriptUse::Flushes),
+        _ => None,
+    }
 }
 
 /// The traits of every command of a table, by its index.
@@ -196,6 +218,7 @@ pub fn traits(table: &Table) -> Vec<Traits> {
         handling: handling_of(spec, &named),
         family: Family::from_group(spec.group.word()),
         is_write: spec.flags.contains(Flags::WRITE),
+        script: script_use(&spec.name),
     };
     table.iter().map(|(_, spec)| traits_of(spec)).collect()
 }

@@ -186,6 +186,7 @@ impl Core {
 
     /// An error reply: the client's answer, or a reason to try elsewhere or later.
     fn on_error(&mut self, ix: usize, reply: &[u8]) {
+        self.note_script_error(ix, reply);
         let backend = &mut self.backends[ix];
         let bounce = backend.bounce.take().filter(|_| reply.starts_with(b"-EXECABORT"));
         let Some(front) = backend.wire.flights.front() else { return };
@@ -604,17 +605,8 @@ fn wait_of(cause: Cause, waits: u8) -> Duration {
 /// How many replies come before the one that counts, when several requests travel as one: a
 /// transaction with MULTI and what it queued.
 fn replies_before_last(request: &[u8]) -> u32 {
-    let (mut scanner, mut pos, mut count) = (crate::resp::RequestScanner::default(), 0, 0);
-    while pos < request.len() {
-        scanner.reset();
-        let Ok(crate::resp::RequestScan::Complete { len }) =
-            scanner.scan(&request[pos..], crate::resp::Limits::USUAL)
-        else {
-            break;
-        };
-        pos += len;
-        count += 1;
-    }
+    let mut count = 0;
+    super::scripts::each_request(request, |_| count += 1);
     u32::saturating_sub(count, 1)
 }
 

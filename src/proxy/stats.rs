@@ -1,6 +1,7 @@
-//! What the workers share: who is connected, and a few totals. Touched when a client comes, goes or
-//! names itself, never per command.
+//! What the workers share: who is connected, the scripts that were shown, and a few totals. Touched when a
+//! client comes, goes or names itself, or uses scripts; never per ordinary command.
 
+use super::scripts::Scripts;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub struct Stats {
     connected: AtomicUsize,
     connected_workers: AtomicUsize,
     pub subscribers: Subscribers,
+    pub scripts: Scripts,
     /// The nodes' name and version; what HELLO answers.
     server: ArcSwap<String>,
 }
@@ -67,6 +69,7 @@ impl Default for Stats {
             connected: AtomicUsize::new(0),
             connected_workers: AtomicUsize::new(0),
             subscribers: Subscribers::default(),
+            scripts: Scripts::default(),
             server: ArcSwap::from_pointee("redis 7.0.0".to_string()),
         }
     }

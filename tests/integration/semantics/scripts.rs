@@ -1,7 +1,9 @@
 //! Scripts: on the node of their keys, on any node without keys, known to all nodes once loaded.
 
+use crate::support::client::{Client, request};
 use crate::support::gateway::Gateway;
-use crate::support::real_cluster::shared;
+use crate::support::real_cluster::{RealCluster, shared};
+use crate::support::slot_move::SlotMove;
 use crate::support::value::Value;
 
 #[test]
@@ -81,4 +83,81 @@ fn a_loaded_function_library_is_known_to_every_node() {
     }
     assert_eq!(client.call(&["FUNCTION", "DELETE", "scripts_test"]), b"+OK\r\n");
     assert_eq!(client.call(&["FCALL", "scripts_test_incr", "1", "a"]), b"-ERR Function not found\r\n");
+}
+
+/// A script, and what it is called by (`printf ... | sha1sum`).
+const COUNT: (&str, &str) =
+    ("return redis.call('INCR', KEYS[1])", "61636018f4e6b5817b89791bbed242f93fa089e3");
+
+#[test]
+fn a_script_that_was_run_once_is_known_for_every_key() {
+    let cluster = RealCluster::start_without_replicas(&[("appendonly", "no")]);
+    let gateway = Gateway::start_with(cluster.addrs(), &["--workers", "2"]);
+    let (mut client, mut other) = (gateway.client(), gateway.client());
+    let (body, sha) = COUNT;
+    let no_script = |reply: String| assert!(reply.starts_with("-NOSCRIPT "), "{reply}");
+    let exists = |client: &mut Client| client.call_text(&["SCRIPT", "EXISTS", sha]);
+    no_script(client.call_text(&["EVALSHA", sha, "1", "a"]));
+    assert_eq!(exists(&mut client), "*1\r\n:0\r\n");
+    assert_eq!(client.call_text(&["EVAL", body, "1", "count"]), ":1\r\n");
+    assert_eq!(exists(&mut other), "*1\r\n:1\r\n");
+    for ix in 0..30 {
+        let key = format!("count:{ix}");
+        assert_eq!(other.call_text(&["EVALSHA", &sha.to_uppercase(), "1", &key]), ":1\r\n");
+        client.expect("MULTI", "+OK\r\n");
+        assert_eq!(client.call_text(&["EVALSHA", sha, "1", &key]), "+QUEUED\r\n");
+        client.expect("EXEC", "*1\r\n:2\r\n");
+        client.expect(&format!("WATCH {key}"), "+OK\r\n");
+        client.expect("MULTI", "+OK\r\n");
+        assert_eq!(client.call_text(&["EVALSHA", sha, "1", &key]), "+QUEUED\r\n");
+        client.expect("EXEC", "*1\r\n:3\r\n");
+    }
+    // A node that has lost it says so once.
+    for node in 0..3 {
+        cluster.client(node).expect("SCRIPT FLUSH", "+OK\r\n");
+    }
+    for ix in 0..30 {
+        let key = format!("count:{ix}");
+        let reply = client.call_text(&["EVALSHA", sha, "1", &key]);
+        if reply != ":4\r\n" {
+            no_script(reply);
+            assert_eq!(client.call_text(&["EVALSHA", sha, "1", &key]), ":4\r\n");
+        }
+    }
+    client.expect("SCRIPT FLUSH", "+OK\r\n");
+    assert_eq!(exists(&mut other), "*1\r\n:0\r\n");
+    for ix in 0..30 {
+        no_script(client.call_text(&["EVALSHA", sha, "1", &format!("count:{ix}")]));
+    }
+    let broken = client.call_text(&["EVAL", "this is no script", "0"]);
+    assert!(broken.starts_with("-ERR Error compiling script"), "{broken}");
+    // printf 'this is no script' | sha1sum
+    let reply = client.call_text(&["SCRIPT", "EXISTS", "8374e9a60e1a8e9a9c0111f4c1d11ae8e7696ba3"]);
+    assert_eq!(reply, "*1\r\n:0\r\n");
+}
+
+#[test]
+fn a_script_follows_a_slot_on_the_move() {
+    let cluster = RealCluster::start_without_replicas(&[("appendonly", "no")]);
+    let gateway = Gateway::start_with(cluster.addrs(), &["--workers", "1", "--refresh", "1h"]);
+    let mut client = gateway.client();
+    let (body, sha) = COUNT;
+    assert_eq!(client.call_text(&["EVAL", body, "1", "a{mv}"]), ":1\r\n");
+    let to = (cluster.owner_of_key("{mv}") + 1) % 3;
+    let mut moving = SlotMove::begin(&cluster, "{mv}", to);
+    moving.move_keys(&["a{mv}"]);
+    // By ASK, alone and in a transaction, with more behind it in the pipeline.
+    let evalsha = request(&["EVALSHA", sha, "1", "a{mv}"]);
+    let get = request(&["GET", "a{mv}"]);
+    client.send_raw([&evalsha[..], &get, &request(&["MULTI"]), &evalsha, &request(&["EXEC"]), &get].concat());
+    for reply in [":2\r\n", "$1\r\n2\r\n", "+OK\r\n", "+QUEUED\r\n", "*1\r\n:3\r\n", "$1\r\n3\r\n"] {
+        assert_eq!(String::from_utf8_lossy(&client.read()), reply);
+    }
+    cluster.client(to).expect("SCRIPT FLUSH", "+OK\r\n");
+    moving.finish();
+    // By MOVED, to a node that has lost it without a word.
+    let reply = client.call_text(&["EVALSHA", sha, "1", "a{mv}"]);
+    assert!(reply == ":4\r\n" || reply.starts_with("-NOSCRIPT "), "{reply}");
+    let next = if reply == ":4\r\n" { ":5\r\n" } else { ":4\r\n" };
+    assert_eq!(client.call_text(&["EVALSHA", sha, "1", "a{mv}"]), next);
 }
