@@ -7,7 +7,9 @@
 //! Everything between `worker`'s reads and writes is free of IO and happens on one `Core` a
 //! thread.
 
+mod answer;
 mod client_state;
+mod clock;
 mod config;
 mod core;
 #[cfg(test)]
@@ -22,8 +24,10 @@ mod flight;
 mod held;
 mod info;
 mod large_reply;
+mod links;
 mod listener;
 mod local;
+mod lost;
 mod pinned;
 mod pipeline;
 mod pubsub;

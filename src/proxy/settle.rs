@@ -1,18 +1,12 @@
 //! A node's bytes → replies → the client's answer, another try, or the end of the request.
 
-use super::core::{Core, recycle};
+use super::core::Core;
 use super::error_reply::ErrorReply;
-use super::fanout::Merge;
-use super::flight::{Aim, Held, Lane, Purpose, SessionKey, Tag};
-use super::pipeline::{Place, Ticket};
+use super::flight::{Aim, Held, Lane, Purpose, Tag};
 use super::redirect::{Cause, Verdict, verdict};
-use super::session::Busy;
 use crate::backend::{Backoff, Flight};
-use crate::command::Flags;
-use crate::resp::ReplyWriter;
-use crate::telemetry::{Close, Outcome, Reason, RedirectKind};
+use crate::telemetry::{Outcome, Reason, RedirectKind};
 use crate::topology::Slot;
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// The bytes of ASKING as it precedes a request.
@@ -20,15 +14,6 @@ pub const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// Redirects that a request follows at once; after so many, it waits between them until the time to
 /// hold is over.
 const QUICK_REDIRECTS: u8 = 5;
-
-/// A request whose connection broke.
-struct LostRequest {
-    tag: Tag,
-    request: Vec<u8>,
-    /// Whether the node may have run it.
-    was_sent: bool,
-    is_repeatable: bool,
-}
 
 impl Core {
     /// Bytes came from a node.
@@ -293,7 +278,7 @@ impl Core {
         self.hold(Held { tag, skip, request, cause, retry_at, behind, is_overtaken });
     }
 
-    fn is_overtaken(&mut self, tag: &Tag) -> bool {
+    pub fn is_overtaken(&mut self, tag: &Tag) -> bool {
         self.session_of(tag.session).is_some_and(|session| {
             session
                 .gates
@@ -312,273 +297,6 @@ impl Core {
         let shared = self.backends.iter().filter(|(_, backend)| backend.lane == Lane::Shared);
         shared.map(|(_, backend)| backend.wire.flights.iter().filter(&is_follower).count() as u32).sum()
     }
-
-    /// The requests of these sessions for these slots that are under way.
-    fn list_flights(
-        &self,
-        places: &HashSet<(SessionKey, Slot)>,
-    ) -> HashMap<(SessionKey, Slot), Vec<(Ticket, u32)>> {
-        let mut found: HashMap<_, Vec<_>> = HashMap::new();
-        if places.is_empty() {
-            return found;
-        }
-        let shared = self.backends.iter().filter(|(_, backend)| backend.lane == Lane::Shared);
-        for flight in shared.flat_map(|(_, backend)| backend.wire.flights.iter()) {
-            let tag = &flight.tag;
-            if let (Purpose::Answer, Some(slot)) = (tag.purpose, tag.aim.slot())
-                && places.contains(&(tag.session, slot))
-            {
-                found.entry((tag.session, slot)).or_default().push((tag.ticket, tag.part));
-            }
-        }
-        found
-    }
-
-    /// A connection broke: each request on it is held again, or its client is told.
-    pub fn lose_flights(&mut self, backend: &mut super::core::Backend) {
-        let wire = &mut backend.wire;
-        let table = self.table.clone();
-        if let Some(owner) = backend.owner.filter(|_| backend.upload.is_some()) {
-            self.upload_lost(owner);
-        }
-        let mut lost = Vec::with_capacity(wire.flights.len());
-        while let Some(Flight { len, skip: _, tag }) = wire.flights.pop_front() {
-            let was_sent = wire.outbox.was_front_sent(len as usize);
-            // Of a streamed request nothing is kept.
-            let request = if len == 0 { &[] } else { wire.outbox.front(len as usize) };
-            let request = request.strip_prefix(ASKING).unwrap_or(request).to_vec();
-            wire.outbox.pop_front(len as usize);
-            let is_repeatable = !request.is_empty()
-                && (!was_sent
-                    || tag.purpose != Purpose::Answer
-                    || self.is_repeatable(table.get(tag.command), &request, tag.lane));
-            lost.push(LostRequest { tag, request, was_sent, is_repeatable });
-        }
-        self.keep_order(&mut lost);
-        let places = lost.iter().filter_map(|lost| Some((lost.tag.session, lost.tag.aim.slot()?))).collect();
-        let elsewhere = self.list_flights(&places);
-        for LostRequest { mut tag, request, was_sent, is_repeatable } in lost {
-            if tag.purpose == Purpose::Discard {
-                continue;
-            }
-            if tag.purpose == Purpose::Stream && backend.is_relaying {
-                self.cut(tag.session);
-                continue;
-            }
-            if backend.is_one_way && backend.wire.outbox.unsent() > 0 {
-                self.answer_error(&tag, Outcome::Refused, Reason::Unreachable, &ErrorReply::UploadMoved);
-                continue;
-            }
-            // A transaction that may have run must not be reported as one that a watch prevented.
-            if backend.is_kept && tag.purpose == Purpose::Answer && !(was_sent && self.is_exec(&tag)) {
-                self.watch_bounced(&tag);
-                continue;
-            }
-            if is_repeatable {
-                // It is run again in its turn, behind those that were held before it.
-                self.note_follower(&tag, false);
-                let is_read = table.get(tag.command).flags.contains(Flags::READONLY);
-                tag.may_have_run |= was_sent && !is_read && tag.purpose == Purpose::Answer;
-                let others = tag.aim.slot().and_then(|slot| elsewhere.get(&(tag.session, slot)));
-                let is_later = |other: &&(Ticket, u32)| **other > (tag.ticket, tag.part);
-                let behind = others.map_or(0, |others| others.iter().filter(is_later).count() as u32);
-                if let Aim::Asked { slot, .. } = tag.aim {
-                    tag.aim = Aim::Owner(slot);
-                }
-                let skip = replies_before_last(&request);
-                let is_overtaken = self.is_overtaken(&tag);
-                let retry_at = self.now_us;
-                self.hold(Held {
-                    tag,
-                    skip,
-                    request,
-                    cause: Cause::Unreachable,
-                    retry_at,
-                    behind,
-                    is_overtaken,
-                });
-            } else {
-                self.answer_error(&tag, Outcome::Failed, Reason::UnknownOutcome, &ErrorReply::OutcomeUnknown);
-            }
-        }
-        if backend.is_kept
-            && let Some(owner) = backend.owner
-            && let Some(session) = self.session_of(owner)
-            && let Some(watch) = &mut session.watch
-        {
-            watch.backend = None;
-        }
-    }
-
-    /// Repeating a request is harmless only if no later one of its session and slot has run that is not
-    /// repeated after it: a read would see the future, a write undo it.
-    fn keep_order(&self, lost: &mut [LostRequest]) {
-        let (mut written, mut unrepeated) = (HashSet::new(), HashSet::new());
-        for request in
-            lost.iter_mut().rev().filter(|lost| lost.was_sent && lost.tag.purpose == Purpose::Answer)
-        {
-            let Some(slot) = request.tag.aim.slot() else { continue };
-            let place = (request.tag.session, slot);
-            if self.table.get(request.tag.command).flags.contains(Flags::READONLY) {
-                request.is_repeatable &= !written.contains(&place);
-                continue;
-            }
-            request.is_repeatable &= !unrepeated.contains(&place);
-            written.insert(place);
-            if !request.is_repeatable {
-                unrepeated.insert(place);
-            }
-        }
-    }
-
-    fn is_repeatable(&mut self, spec: &crate::command::Spec, request: &[u8], lane: Lane) -> bool {
-        if lane == Lane::Exclusive {
-            return false;
-        }
-        let mut scanner = std::mem::take(&mut self.scanner);
-        scanner.reset();
-        let is_repeatable = scanner.scan(request, crate::resp::Limits::USUAL).is_ok() && {
-            let request = crate::resp::Request::new(request, scanner.args());
-            super::router::is_harmless_to_repeat(spec, &request)
-        };
-        // The scanner may be in use by the caller's caller, who resets it for each request.
-        self.scanner = scanner;
-        is_repeatable
-    }
-
-    /// The reply that counts has come.
-    #[inline]
-    fn settle(&mut self, backend: usize, tag: &Tag, outcome: Outcome, reply: &[u8]) {
-        self.recorder.backend_latency(Duration::from_micros(self.now_us.saturating_sub(tag.sent_at)));
-        match tag.purpose {
-            Purpose::Answer => self.answer_part(tag, outcome, reply),
-            Purpose::Discard => {}
-            Purpose::Probe => self.probe_answered(backend, tag, reply),
-            Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),
-        }
-    }
-
-    /// Answers a request whole, or a part of one.
-    #[inline]
-    pub fn answer_part(&mut self, tag: &Tag, outcome: Outcome, reply: &[u8]) {
-        let Some(session) = self.sessions.get_mut(tag.session.ix as usize) else { return };
-        if session.generation != tag.session.generation {
-            return;
-        }
-        if !session.gates.is_empty() {
-            session.gates.retain(|gate| gate.ticket != tag.ticket || gate.part != tag.part);
-            self.wants_release = true;
-            // What was refused has not come back from a node just now: it was held, and is counted.
-            if outcome != Outcome::Refused {
-                self.note_follower(tag, true);
-            }
-        }
-        let session = &mut self.sessions[tag.session.ix as usize];
-        let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return };
-        if let Place::Merging(merge) = &mut entry.place {
-            let limit = self.config.output_hard_limit;
-            let is_last = merge.add(tag.part as usize, reply, limit);
-            if is_last && let Place::Merging(merge) = std::mem::replace(&mut entry.place, Place::Waiting) {
-                self.finish_merge(tag.session, tag.ticket, *merge, limit);
-            } else if session.is_stalled {
-                self.resume(tag.session.ix as usize);
-            }
-            return;
-        }
-        self.answer(tag.session, tag.ticket, outcome, reply);
-    }
-
-    fn finish_merge(&mut self, key: SessionKey, ticket: Ticket, merge: Merge, limit: usize) {
-        let outcome = if merge.has_failed() { Outcome::Error } else { Outcome::Ok };
-        if merge.is_too_large() {
-            let error = ErrorReply::ReplyTooLarge { limit };
-            return self.answer(key, ticket, Outcome::Refused, &error_line(&error));
-        }
-        let reply = merge.finish();
-        let outcome = if reply.starts_with(b"-") { Outcome::Error } else { outcome };
-        self.answer(key, ticket, outcome, &reply);
-    }
-
-    /// Gives a client its answer, in its turn.
-    #[inline]
-    pub fn answer(&mut self, key: SessionKey, ticket: Ticket, outcome: Outcome, reply: &[u8]) {
-        let ix = key.ix as usize;
-        let now = self.now_us;
-        let Some(session) = self.sessions.get_mut(ix).filter(|session| session.generation == key.generation)
-        else {
-            return;
-        };
-        if !session.gates.is_empty() {
-            // All its parts are settled, whichever way they were.
-            session.gates.retain(|gate| gate.ticket != ticket);
-            self.wants_release = true;
-        }
-        if !session.pipeline.is_first(ticket) {
-            let mut stored = self.buffers.pop().unwrap_or_default();
-            stored.extend_from_slice(reply);
-            session.pipeline.store(ticket, outcome, stored);
-            if session.pipeline.stored() > self.config.output_hard_limit {
-                return self.cut(key);
-            }
-            return self.resume(ix);
-        }
-        let Some(entry) = session.pipeline.pop() else { return };
-        if session.out.capacity() == 0 {
-            session.out = self.buffers.pop().unwrap_or_default();
-        }
-        if !entry.is_mute {
-            session.out.extend_from_slice(reply);
-        }
-        self.recorder.request(entry.family, outcome, Duration::from_micros(now - entry.came_at));
-        while let Some((entry, reply)) = session.pipeline.pop_ready() {
-            if !entry.is_mute {
-                session.out.extend_from_slice(&reply);
-            }
-            recycle(&mut self.buffers, reply);
-            self.recorder.request(entry.family, entry.outcome, Duration::from_micros(now - entry.came_at));
-        }
-        if session.busy.is_some() && session.pipeline.is_empty() {
-            match session.busy {
-                Some(Busy::Alone | Busy::Blocked | Busy::Relaying { .. }) => session.busy = None,
-                // Refused before its body was read.
-                Some(Busy::Probing { scanned: skip, progress }) => {
-                    session.busy = Some(Busy::Discarding { skip, progress });
-                }
-                Some(Busy::Uploading { progress, .. }) => {
-                    session.busy = Some(Busy::Discarding { skip: 0, progress });
-                }
-                _ => {}
-            }
-        }
-        if session.unwritten() > self.config.output_hard_limit && session.closing.is_none() {
-            self.cut(key);
-        }
-        self.mark_session(ix);
-        self.resume(ix);
-    }
-
-    /// Ends a client's connection at once: it takes too little, or what it is owed is lost.
-    pub fn cut(&mut self, key: SessionKey) {
-        if let Some(session) = self.session_of(key) {
-            session.closing = Some(Close::Output);
-            session.out.clear();
-            session.written = 0;
-            session.pipeline = Default::default();
-            session.tail = Vec::new();
-            session.is_stalled = false;
-            self.mark_session(key.ix as usize);
-        }
-    }
-
-    /// Answers a request, or a part of one, with an error of ours.
-    pub fn answer_error(&mut self, tag: &Tag, outcome: Outcome, reason: Reason, error: &ErrorReply) {
-        self.recorder.refused(reason);
-        // None of our errors but this says that the request may have run.
-        let error = if tag.may_have_run { &ErrorReply::OutcomeUnknown } else { error };
-        let line = error_line(error);
-        let tag = Tag { purpose: Purpose::Answer, ..*tag };
-        self.answer_part(&tag, outcome, &line);
-    }
 }
 
 /// Whether a request under way is a later one of the session of `tag`, for its slot.
@@ -591,12 +309,6 @@ pub fn is_follower(tag: &Tag, slot: Slot) -> impl Fn(&&Flight<Tag>) -> bool {
     }
 }
 
-pub fn error_line(error: &ErrorReply) -> Vec<u8> {
-    let mut line = Vec::new();
-    ReplyWriter { out: &mut line, version: crate::resp::Version::Resp2 }.error(&error.to_string());
-    line
-}
-
 fn wait_of(cause: Cause, waits: u8) -> Duration {
     let (first, most) = cause.waits();
     Backoff::at(first, most, u32::from(waits))
@@ -604,7 +316,7 @@ fn wait_of(cause: Cause, waits: u8) -> Duration {
 
 /// How many replies come before the one that counts, when several requests travel as one: a
 /// transaction with MULTI and what it queued.
-fn replies_before_last(request: &[u8]) -> u32 {
+pub fn replies_before_last(request: &[u8]) -> u32 {
     let mut count = 0;
     super::scripts::each_request(request, |_| count += 1);
     u32::saturating_sub(count, 1)

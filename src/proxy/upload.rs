@@ -145,7 +145,7 @@ impl Core {
         let Some(Busy::Uploading { ticket, progress, .. }) = session.busy else { return };
         session.busy = Some(Busy::Discarding { skip: 0, progress });
         self.recorder.refused(Reason::Unreachable);
-        let line = super::settle::error_line(&ErrorReply::UploadMoved);
+        let line = super::answer::error_line(&ErrorReply::UploadMoved);
         self.answer(owner, ticket, Outcome::Refused, &line);
     }
 }
