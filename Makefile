@@ -25,6 +25,11 @@ test: ## Run the unit, property and integration tests, against real servers
 	@.ci/setup rust cc redis
 	cargo test $(ARGS)
 
+.PHONY: test-valkey
+test-valkey: ## Run the integration tests against Valkey instead of Redis
+	@.ci/setup rust cc redis valkey
+	SLOTGATE_TEST_SERVER=valkey-server cargo test --test integration $(ARGS)
+
 .PHONY: compare
 compare: ## Measure slotgate side by side with HAProxy and Envoy
 	@.ci/setup rust cc redis haproxy python
