@@ -43,6 +43,16 @@ lint: ## Check the format, the lints and the dependencies
 	cargo clippy --all-targets -- -D warnings
 	@.ci/dependencies
 
+# How long each target is fuzzed.
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## Fuzz the parsers of bytes from outside, a minute each (needs nightly Rust and cargo-fuzz)
+	@.ci/setup rust cc fuzz
+	@for target in $$(cargo +nightly fuzz list); do \
+	    cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 $(ARGS) || exit; \
+	done
+
 .PHONY: docs
 docs: ## Build the documentation of the code, private parts too
 	@.ci/setup rust cc
