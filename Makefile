@@ -25,6 +25,11 @@ test: ## Run the unit, property and integration tests, against real servers
 	@.ci/setup rust cc redis
 	cargo test $(ARGS)
 
+.PHONY: test-valkey
+test-valkey: ## Run the integration tests against Valkey instead of Redis
+	@.ci/setup rust cc redis valkey
+	SLOTGATE_TEST_SERVER=valkey-server cargo test --test integration $(ARGS)
+
 .PHONY: compare
 compare: ## Measure slotgate side by side with HAProxy and Envoy
 	@.ci/setup rust cc redis haproxy python
@@ -37,6 +42,16 @@ lint: ## Check the format, the lints and the dependencies
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	@.ci/dependencies
+
+# How long each target is fuzzed.
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## Fuzz the parsers of bytes from outside, a minute each (needs nightly Rust and cargo-fuzz)
+	@.ci/setup rust cc fuzz
+	@for target in $$(cargo +nightly fuzz list); do \
+	    cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 $(ARGS) || exit; \
+	done
 
 .PHONY: docs
 docs: ## Build the documentation of the code, private parts too

@@ -84,7 +84,11 @@ pub async fn run(config: Config) -> Result<(), AppError> {
 
     let (starting, connecting) = (shutdown.clone(), proxy.clone());
     shutdown.spawn("start", async move {
-        connecting.connected(CONNECT_PATIENCE).await;
+        tokio::select! {
+            () = connecting.connected(CONNECT_PATIENCE) => {}
+            // Without a cluster there is nothing to connect to, and the end must not wait for it.
+            () = starting.reached(Phase::Draining) => {}
+        }
         if starting.phase() == Phase::Starting {
             starting.advance(Phase::Ready);
         }

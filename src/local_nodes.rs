@@ -82,10 +82,11 @@ pub enum LocalNodesError {
     OtherCount { dir: PathBuf, found: usize, wanted: usize },
     #[error("the file {0} does not list addresses, one a line; remove the folder or choose another one")]
     Addresses(PathBuf),
-    #[error("the node on {addr} ended with {status}; the end of its log {log}:\n{tail}", log = .log.display())]
-    Exited { addr: SocketAddr, status: ExitStatus, log: PathBuf, tail: String },
-    #[error("the node on {addr} did not answer PING within {limit:?}; its log is {log}", limit = START_LIMIT, log = .log.display())]
-    Silent { addr: SocketAddr, log: PathBuf },
+    /// `log` is what it said last: the file itself may go with the folder.
+    #[error("the node on {addr} ended with {status}; the end of its log:\n{log}")]
+    Exited { addr: SocketAddr, status: ExitStatus, log: String },
+    #[error("the node on {addr} did not answer PING within {limit:?}; the end of its log:\n{log}", limit = START_LIMIT)]
+    Silent { addr: SocketAddr, log: String },
 }
 
 /// Running nodes and the folder they live in. Dropping it kills them all; so does the end of the thread
@@ -109,10 +110,10 @@ impl LocalNodes {
         let mut attempt = 1;
         loop {
             match LocalNodes::start_once(&config).await {
-                Err(LocalNodesError::Exited { tail, .. })
+                Err(LocalNodesError::Exited { log, .. })
                     if config.first_port.is_none()
                         && attempt < PORT_ATTEMPTS
-                        && tail.contains("already in use") =>
+                        && log.contains("already in use") =>
                 {
                     attempt += 1;
                 }
@@ -293,20 +294,18 @@ impl LocalNodes {
 
     async fn wait_ready(&mut self, ix: usize) -> Result<(), LocalNodesError> {
         let addr = self.addrs[ix];
-        let log = self.log_path(ix);
         let deadline = Instant::now() + START_LIMIT;
         while Instant::now() < deadline {
             if let Some(Ok(Some(status))) = self.children[ix].as_mut().map(Child::try_wait) {
                 self.children[ix] = None;
-                let tail = last_lines(&log);
-                return Err(LocalNodesError::Exited { addr, status, log, tail });
+                return Err(LocalNodesError::Exited { addr, status, log: last_lines(&self.log_path(ix)) });
             }
             if let Ok(Ok(true)) = timeout(Duration::from_secs(1), answers_ping(addr)).await {
                 return Ok(());
             }
             sleep(Duration::from_millis(20)).await;
         }
-        Err(LocalNodesError::Silent { addr, log })
+        Err(LocalNodesError::Silent { addr, log: last_lines(&self.log_path(ix)) })
     }
 }
 
@@ -331,6 +330,9 @@ fn last_lines(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    if lines.is_empty() {
+        return "(nothing: is this program a Redis or Valkey server?)".into();
+    }
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 

@@ -6,6 +6,7 @@ use crate::app;
 use crate::config::{Address, Config, Settings, Span};
 use crate::control::bootstrap;
 use crate::control::discover::Seed;
+use crate::control::plan::form::count_primaries;
 use crate::local_nodes::{LocalNodes, LocalNodesConfig};
 use crate::telemetry::logging;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -39,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     replicas: usize,
     /// Where clients connect; the admin server takes the port after it
-    #[arg(long, value_name = "PORT", default_value_t = 6380)]
+    #[arg(long, value_name = "PORT", default_value_t = 6380, value_parser = clap::value_parser!(u16).range(1..=65534))]
     port: u16,
     /// Keep the nodes' data in this folder [default: a temporary one]
     #[arg(long, value_name = "DIR")]
@@ -74,6 +75,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
+    if let Err(refusal) = count_primaries(args.nodes, args.replicas) {
+        eprintln!("slotgate: {refusal}");
+        return Ok(Exit::Usage);
+    }
     for addr in [config.proxy.listen, config.admin.listen] {
         if let Err(error) = TcpListener::bind(addr) {
             anyhow::bail!(
@@ -89,11 +94,10 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// The settings of `serve`, at the demo's places and quieter: the demo itself tells what goes on.
 fn load(args: &Args) -> anyhow::Result<Config> {
-    let beside = if args.port == 0 { 0 } else { args.port.checked_add(1).unwrap_or(1) };
     let at = |port| Some(Address(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
     let settings = Settings {
         listen: args.settings.listen.or(at(args.port)),
-        admin: args.settings.admin.or(at(beside)),
+        admin: args.settings.admin.or(at(args.port + 1)),
         log_level: args.settings.log_level.clone().or("warn".parse().ok()),
         ..args.settings.clone()
     };

@@ -99,7 +99,8 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(args),
     };
     let exit = ended.unwrap_or_else(|error| {
-        eprintln!("slotgate: {error:#}");
+        // Without the chain of causes: each of our errors has its cause in its own text.
+        eprintln!("slotgate: {error}");
         Exit::Wrong
     });
     exit.into()

@@ -58,6 +58,12 @@ async fn a_node_that_ends_shows_its_log() {
 }
 
 #[tokio::test]
+async fn a_program_that_is_no_server_is_asked_about() {
+    let error = LocalNodes::start(LocalNodesConfig { server: "/bin/true".into(), ..lone() }).await;
+    assert!(error.unwrap_err().to_string().contains("is this program a Redis or Valkey server?"));
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_written_is_named() {
     let error = LocalNodes::start(LocalNodesConfig { dir: Some("/proc/nodes".into()), ..lone() }).await;
     assert!(error.unwrap_err().to_string().contains("/proc/nodes"));

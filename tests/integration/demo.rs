@@ -1,6 +1,7 @@
 //! `slotgate demo`: starts, serves, and leaves nothing behind.
 
 use super::support::program::{expect, slotgate, states};
+use super::support::real_cluster::server;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -15,7 +16,7 @@ struct Demo {
 
 impl Demo {
     fn start(port: u16, more: &[&str]) -> Demo {
-        let mut command = slotgate(&["demo", "--port", &port.to_string()]);
+        let mut command = slotgate(&["demo", "--server", &server(), "--port", &port.to_string()]);
         let mut child = command.args(more).stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut told = String::new();
@@ -83,8 +84,15 @@ fn a_demo_leaves_nothing_behind_but_a_folder_that_is_to_be_kept() {
 }
 
 #[test]
+fn a_demo_of_too_few_nodes_starts_none() {
+    let output = slotgate(&["demo", "--nodes", "5", "--port", &free_port().to_string()]).output().unwrap();
+    expect(&output, 2, "5 nodes with 1 replicas each make 2; name 6 nodes or more");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 fn a_demo_that_is_interrupted_while_it_starts_leaves_nothing_behind() {
-    let mut command = slotgate(&["demo", "--port", &free_port().to_string()]);
+    let mut command = slotgate(&["demo", "--server", &server(), "--port", &free_port().to_string()]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut told = String::new();

@@ -96,3 +96,12 @@ fn a_second_signal_ends_at_once_and_says_so_by_its_exit_code() {
     assert_eq!(gateway.wait().code(), Some(1));
     assert_eq!(blocked.read_to_end(), b"");
 }
+
+#[test]
+fn a_gateway_that_found_no_cluster_ends_without_delay() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut gateway = Gateway::start_unready(&[nobody], &[]);
+    gateway.terminate();
+    assert!(gateway.wait().success());
+    assert!(!gateway.log().contains("did not end in time"), "{}", gateway.log());
+}

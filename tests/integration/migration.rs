@@ -39,6 +39,11 @@ fn reshard(cluster: &RealCluster, from: usize, to: usize, slots: usize) {
             .stdin(Stdio::null())
             .output()
             .expect("redis-cli was not found (Debian, Ubuntu: apt-get install redis-tools)");
+        if !output.status.success() {
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            eprintln!("redis-cli: {}", said.trim_end().lines().last().unwrap_or_default());
+        }
         output.status.success()
     });
 }

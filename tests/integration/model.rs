@@ -65,7 +65,9 @@ fn random_commands_are_answered_as_by_one_plain_server() {
     pairs[1].model.call(&["HELLO", "3"]);
     pairs[0].ours.expect("FLUSHALL", "+OK\r\n");
 
-    let mut commands = Commands::new(seed, dump_of_a_string(&mut pairs[0].model));
+    let (dump, is_nesting_survived) =
+        (dump_of_a_string(&mut pairs[0].model), survives_nesting(&mut pairs[0].model));
+    let mut commands = Commands::new(seed, dump, is_nesting_survived);
     let mut done: Vec<Command> = Vec::new();
     while done.len() < count {
         let depth = if commands.rng().bool() { 1 } else { commands.rng().usize(1..DEEPEST_PIPELINE) };
@@ -106,6 +108,13 @@ fn dump_of_a_string(client: &mut Client) -> Vec<u8> {
     client.expect("DEL x", ":1\r\n");
     let head = reply.iter().position(|byte| *byte == b'\n').unwrap() + 1;
     reply[head..reply.len() - 2].to_vec()
+}
+
+/// Whether a transaction goes on after a MULTI inside of it.
+fn survives_nesting(client: &mut Client) -> bool {
+    client.expect("MULTI", "+OK\r\n");
+    client.call(&["MULTI"]);
+    client.call_text(&["EXEC"]) == "*0\r\n"
 }
 
 /// A command as a client may write it: mostly an array, sometimes inline.

@@ -60,7 +60,7 @@ pub enum Formation {
 pub enum Refusal {
     #[error(
         "a cluster needs at least 3 primaries: {nodes} nodes with {replicas} replicas each make {primaries}; name \
-         {needed} nodes, or ask for fewer replicas with --replicas"
+         {needed} nodes or more, or ask for fewer replicas with --replicas"
     )]
     TooFew { nodes: usize, replicas: usize, primaries: usize, needed: usize },
     #[error("more primaries than slots: name fewer nodes")]
@@ -101,14 +101,7 @@ pub fn form(view: &View, replicas: usize) -> Result<Formation, Refusal> {
             return Err(Refusal::Twice(twin.view.asked, node.view.asked));
         }
     }
-    let primaries = nodes.len() / replicas.saturating_add(1);
-    if primaries < LEAST_PRIMARIES {
-        let needed = replicas.saturating_add(1).saturating_mul(LEAST_PRIMARIES);
-        return Err(Refusal::TooFew { nodes: nodes.len(), replicas, primaries, needed });
-    }
-    if primaries > SLOTS {
-        return Err(Refusal::TooMany);
-    }
+    let primaries = count_primaries(nodes.len(), replicas)?;
     let members = members(nodes, primaries);
     match nodes.iter().zip(&members).try_for_each(|(node, member)| accept(node, member, &members, nodes)) {
         Ok(()) => {
@@ -118,6 +111,19 @@ pub fn form(view: &View, replicas: usize) -> Result<Formation, Refusal> {
         Err(_) if is_formed(nodes) => Ok(Formation::Formed),
         Err(refusal) => Err(refusal),
     }
+}
+
+/// How many primaries so many nodes make when each gets so many replicas.
+///
+/// # Errors
+/// Too few to be a cluster, or more than there are slots.
+pub fn count_primaries(nodes: usize, replicas: usize) -> Result<usize, Refusal> {
+    let primaries = nodes / replicas.saturating_add(1);
+    if primaries < LEAST_PRIMARIES {
+        let needed = replicas.saturating_add(1).saturating_mul(LEAST_PRIMARIES);
+        return Err(Refusal::TooFew { nodes, replicas, primaries, needed });
+    }
+    if primaries > SLOTS { Err(Refusal::TooMany) } else { Ok(primaries) }
 }
 
 fn members(nodes: &[Observation], primaries: usize) -> Vec<Member> {

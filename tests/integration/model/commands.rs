@@ -12,6 +12,7 @@ pub struct Commands {
     rng: Rng,
     templates: Vec<Template>,
     dump: Vec<u8>,
+    is_nesting_survived: bool,
     next_id: u64,
 }
 
@@ -27,8 +28,9 @@ const TAGS: &[&[u8]] = &[b"{a}", b"{b}", b"{cd}"];
 const YEAR_2100: u64 = 4_102_444_800;
 
 impl Commands {
-    /// `dump`: what DUMP says of some key, for RESTORE.
-    pub fn new(seed: u64, dump: Vec<u8>) -> Commands {
+    /// `dump`: what DUMP says of some key, for RESTORE. `is_nesting_survived`: whether a MULTI or a WATCH
+    /// in a transaction is an error that leaves the transaction as it was (Redis), or ends it (Valkey).
+    pub fn new(seed: u64, dump: Vec<u8>, is_nesting_survived: bool) -> Commands {
         let lines =
             include_str!("templates.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let templates = lines.map(|line| Template {
@@ -36,7 +38,8 @@ impl Commands {
             is_kept: line.chars().take(2).any(|c| c == '!'),
             is_tagged: line.starts_with('&'),
         });
-        Commands { rng: Rng::with_seed(seed), templates: templates.collect(), dump, next_id: 1 }
+        let (rng, templates) = (Rng::with_seed(seed), templates.collect());
+        Commands { rng, templates, dump, is_nesting_survived, next_id: 1 }
     }
 
     pub fn rng(&mut self) -> &mut Rng {
@@ -85,8 +88,8 @@ impl Commands {
             match self.rng.u8(..40) {
                 0 => command.truncate(1),
                 1 => command[0] = b"NOSUCHCOMMAND".to_vec(),
-                2 => command = vec![b"MULTI".to_vec()],
-                3 => command = self.fill(&["WATCH", "<str>"], tag),
+                2 if self.is_nesting_survived => command = vec![b"MULTI".to_vec()],
+                3 if self.is_nesting_survived => command = self.fill(&["WATCH", "<str>"], tag),
                 _ => {}
             }
             commands.push(command);
@@ -107,6 +110,7 @@ impl Commands {
             "any" => self.key_of_any_type(tag),
             "v" => self.value(),
             "m" => self.member(),
+            "name" => self.client_name(),
             "i" => self.integer(),
             "f" => self.float(),
             "ix" => self.rng.i64(-4..5).to_string().into_bytes(),
@@ -170,6 +174,16 @@ impl Commands {
             1 => b"\x00\xfe\r\n".to_vec(),
             2 => vec![b'L'; 70],
             3..=5 => self.rng.u8(..5).to_string().into_bytes(),
+            _ => vec![b'a' + self.rng.u8(..6)],
+        }
+    }
+
+    /// Without NUL: servers newer than Redis 7.0 look no further than to the first one.
+    fn client_name(&mut self) -> Vec<u8> {
+        match self.rng.u8(..8) {
+            0 => Vec::new(),
+            1 => b"\xfe\r\n".to_vec(),
+            2 => b"a b".to_vec(),
             _ => vec![b'a' + self.rng.u8(..6)],
         }
     }

@@ -32,7 +32,7 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         request: "SORT a BY w_*",
-        ours: "-ERR BY option of SORT denied in Cluster mode.",
+        ours: "-ERR BY option of SORT denied in Cluster mode",
         reason: "the weights may be on other nodes",
     },
     Difference {

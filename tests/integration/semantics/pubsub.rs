@@ -18,7 +18,6 @@ const LINES: &[(&str, usize)] = &[
     ("PUNSUBSCRIBE", 2),
     ("PUNSUBSCRIBE", 1),
     ("UNSUBSCRIBE pubsub:a pubsub:c", 2),
-    ("UNSUBSCRIBE", 1),
     ("PING", 1),
     ("GET pubsub:none", 1),
     ("SUBSCRIBE pubsub:a", 1),
@@ -51,6 +50,17 @@ fn subscriptions_are_confirmed_and_counted_as_by_one_server() {
             assert_eq!(ours, model, "RESP{protocol} {line}");
         }
     }
+}
+
+#[test]
+fn to_unsubscribe_from_nothing_is_no_error() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    // Valkey 8.0 alone refuses it; Redis and the later releases of Valkey do not.
+    client.expect("UNSUBSCRIBE", "*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n");
+    client.expect("PUNSUBSCRIBE", "*3\r\n$12\r\npunsubscribe\r\n$-1\r\n:0\r\n");
+    client.call(&["HELLO", "3"]);
+    client.expect("UNSUBSCRIBE", ">3\r\n$11\r\nunsubscribe\r\n_\r\n:0\r\n");
 }
 
 #[test]
@@ -162,8 +172,10 @@ fn two_clients_of_one_channel_come_and_go_apart() {
     let mut again = gateway.client();
     again.call(&["SUBSCRIBE", "pubsub:shared"]);
     publisher.expect("PUBLISH pubsub:shared end", ":2\r\n");
-    assert!(again.read().ends_with(b"$3\r\nend\r\n"));
-    while !other.read().ends_with(b"$3\r\nend\r\n") {}
+    // A message takes its time from node to node: an earlier one may still reach who has just come.
+    for client in [&mut again, &mut other] {
+        while !client.read().ends_with(b"$3\r\nend\r\n") {}
+    }
 }
 
 #[test]

@@ -13,6 +13,11 @@ use tokio::runtime::{self, Runtime};
 /// Nodes that nobody ends should not be taken for dead because the machine is busy.
 const CALM: (&str, &str) = ("cluster-node-timeout", "60000");
 
+/// The program that every test's nodes run: `redis-server`, or what `SLOTGATE_TEST_SERVER` names.
+pub fn server() -> String {
+    std::env::var("SLOTGATE_TEST_SERVER").unwrap_or_else(|_| "redis-server".into())
+}
+
 /// A cluster of its own: three primaries (nodes 0 to 2), a replica for each. It ends with the thread
 /// that started it.
 pub struct RealCluster {
@@ -66,7 +71,8 @@ impl RealCluster {
     fn start_nodes(count: usize, settings: &[(&str, &str)]) -> RealCluster {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let config = LocalNodesConfig { count, settings, ..LocalNodesConfig::default() };
+        let config =
+            LocalNodesConfig { count, server: server().into(), settings, ..LocalNodesConfig::default() };
         let nodes = runtime.block_on(LocalNodes::start(config)).unwrap_or_else(|error| panic!("{error}"));
         RealCluster { runtime, nodes }
     }
