@@ -159,6 +159,7 @@ impl Io for Epoll {
             _ => {}
         }
         core.set_now(Instant::now());
+        outcome.events = events.iter().count();
         for token in std::mem::take(&mut self.again) {
             self.readable(core, token, outcome);
         }

@@ -94,7 +94,7 @@ pub fn merge(request: &Request, reports: &[&[u8]]) -> String {
             "uptime_in_seconds" => facts.uptime_seconds.to_string(),
             "uptime_in_days" => (facts.uptime_seconds / 86_400).to_string(),
             "cluster_connections" | "master_replid" | "master_replid2" => value.to_string(),
-            _ if is_replica_line(field) => continue,
+            _ if is_of_one_node(field) => continue,
             _ if SUMS.contains(&field) => sum(field, value, &reports),
             _ if field.ends_with("_human") => human(field, &reports).unwrap_or_else(|| value.to_string()),
             _ if is_database(field) => continue,
@@ -125,9 +125,11 @@ pub fn merge(request: &Request, reports: &[&[u8]]) -> String {
     out
 }
 
-/// `slave0:ip=10.0.0.7,...`: would show a node's address.
-fn is_replica_line(field: &str) -> bool {
+/// Would show a node's address or place, as `slave0:ip=10.0.0.7,...` does.
+fn is_of_one_node(field: &str) -> bool {
     field.strip_prefix("slave").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        // `listener0:name=tcp,bind=10.0.0.7,port=6379` of newer servers.
+        || field.starts_with("listener")
         || matches!(field, "master_host" | "master_port" | "executable" | "config_file")
 }
 

@@ -160,6 +160,14 @@ impl Core {
             .then_some(ix as usize)
     }
 
+    /// Of all shared connections: how many requests are under way, and how many bytes are not written yet.
+    pub fn on_the_way(&self) -> (usize, usize) {
+        let pipes = self.pipes.iter().flatten().filter_map(|ix| self.backends.get(*ix as usize));
+        pipes.fold((0, 0), |(count, bytes), pipe| {
+            (count + pipe.wire.flights.len(), bytes + pipe.wire.outbox.unsent())
+        })
+    }
+
     /// A shared connection to any primary: always the same one while it is there.
     pub fn any_pipe(&self, version: Version) -> Option<usize> {
         self.pipes[version as usize].iter().find_map(|ix| self.pipe(*ix))

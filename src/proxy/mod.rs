@@ -21,6 +21,7 @@ pub mod error_reply;
 mod exclusive;
 mod fanout;
 mod flight;
+mod gather;
 mod held;
 mod info;
 mod large_reply;

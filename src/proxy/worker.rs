@@ -1,12 +1,14 @@
 //! One OS thread that owns its clients and its connections to nodes: it moves bytes between sockets and
 //! the [`Core`], and writes everything once a turn.
 //!
-//! A turn: wait, let the core work on all that came, write to clients, look once more without waiting
-//! for what came meanwhile, write to nodes. Nodes come last because a node that is woken often takes
-//! over the very core that woke it; the second look lets more requests travel in that one write. How
-//! bytes are moved is an [`Io`]'s matter.
+//! A turn: wait, let the core work on all that came, write to clients, look once more for what came
+//! meanwhile, write to nodes. Nodes come last because a node that is woken often takes over the very
+//! core that woke it; the second look, and a moment's wait before it where that pays
+//! ([`super::gather`]), lets more requests travel in that one write. How bytes are moved is an [`Io`]'s
+//! matter.
 
 use super::core::Core;
+use super::gather::{Gathering, MOMENT};
 use crate::command::Table;
 use crate::telemetry::Close;
 use std::net::{SocketAddr, TcpStream};
@@ -19,8 +21,10 @@ use std::time::{Duration, Instant};
 const ROUNDS_PER_TURN: usize = 8;
 /// The pace at which held requests and lost connections are tried again.
 const TICK: Duration = Duration::from_millis(5);
-/// Replies of a client that has more under way are kept back for one turn, as long as they are fewer bytes
-/// than this: one write then takes the replies of several nodes.
+/// Replies of a client that has more under way are kept back for so many turns, which are from one write to
+/// nodes to the next, as long as they are fewer bytes than this: one write then takes the replies of several
+/// nodes.
+const DEFERRALS: u8 = 2;
 const DEFERRED_SIZE: usize = 16 << 10;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -69,6 +73,8 @@ pub trait Io {
 pub struct Outcome {
     /// Another thread has an order.
     pub is_woken: bool,
+    /// How many sockets had something to tell.
+    pub events: usize,
     /// Clients whose connections are gone.
     pub lost_clients: Vec<(usize, Close)>,
 }
@@ -126,12 +132,21 @@ pub struct Worker<I> {
     deferred: Vec<usize>,
     /// Requests for nodes wait, and this turn began with the second look for more.
     has_looked_again: bool,
+    gathering: Gathering,
     is_stopped: bool,
 }
 
 impl<I: Io> Worker<I> {
     pub fn new(core: Core, io: I, orders: Orders) -> Worker<I> {
-        Worker { core, io, orders, deferred: Vec::new(), has_looked_again: false, is_stopped: false }
+        Worker {
+            core,
+            io,
+            orders,
+            deferred: Vec::new(),
+            has_looked_again: false,
+            gathering: Gathering::default(),
+            is_stopped: false,
+        }
     }
 
     /// Serves until told to stop.
@@ -151,7 +166,18 @@ impl<I: Io> Worker<I> {
                 let due = if self.core.is_waiting() { next_tick.min(next_second) } else { next_second };
                 due.saturating_duration_since(Instant::now())
             };
+            // Requests for nodes wait for the second look.
+            let is_gathering = self.has_looked_again && {
+                let (under_way, unwritten) = self.core.on_the_way();
+                self.gathering.wants_to_wait(under_way, unwritten)
+            };
+            if is_gathering {
+                std::thread::sleep(MOMENT);
+            }
             self.io.wait(&mut self.core, timeout, &mut outcome)?;
+            if is_gathering {
+                self.gathering.has_waited(outcome.events);
+            }
             for (ix, why) in outcome.lost_clients.drain(..) {
                 self.close_client(ix, why);
             }
@@ -276,11 +302,11 @@ impl<I: Io> Worker<I> {
         for ix in dirty.drain(..) {
             let Some(session) = self.core.sessions.get_mut(ix) else { continue };
             session.is_dirty = false;
-            let waits = !session.is_deferred
+            let waits = session.deferrals < DEFERRALS
                 && !session.pipeline.is_empty()
                 && session.unwritten() < DEFERRED_SIZE
                 && session.closing.is_none();
-            session.is_deferred = waits;
+            session.deferrals = if waits { session.deferrals + 1 } else { 0 };
             if waits {
                 self.deferred.push(ix);
                 continue;

@@ -52,7 +52,7 @@ fn reshard(cluster: &RealCluster, from: usize, to: usize, slots: usize) {
 fn invariant_1_replies_keep_their_order_for_100_clients_while_slots_move_and_a_primary_fails() {
     const CLIENTS: usize = 100;
     const DEPTHS: [usize; 3] = [1, 4, 16];
-    let mut cluster = RealCluster::start_with(&[("appendonly", "no"), ("cluster-node-timeout", "1500")]);
+    let mut cluster = RealCluster::start_with(&[("appendonly", "no"), ("cluster-node-timeout", "5000")]);
     let gateway = Gateway::start(cluster.addrs());
     let (load, tallies) = (Load::default(), Mutex::new(Vec::<Tally>::new()));
     thread::scope(|scope| {
