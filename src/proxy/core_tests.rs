@@ -6,5 +6,6 @@ mod cases;
 mod channels;
 mod cluster;
 mod exclusive;
+mod large;
 mod order;
 mod world;

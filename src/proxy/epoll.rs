@@ -159,11 +159,12 @@ impl Io for Epoll {
             _ => {}
         }
         core.set_now(Instant::now());
-        outcome.events = events.iter().count();
+        outcome.events = 0;
         for token in std::mem::take(&mut self.again) {
             self.readable(core, token, outcome);
         }
         for event in &events {
+            outcome.events += 1;
             let token = event.token();
             if token == WAKE {
                 outcome.is_woken = true;

@@ -1,7 +1,7 @@
 //! What one client, or one node, can make us keep.
 
-use super::cases::{set_of, streaming};
 use super::cluster::slot_of;
+use super::large::{set_of, streaming};
 use super::world::World;
 use crate::proxy::config::Config;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Connections that clients have for themselves for a while.
 
-use super::cases::{set_of, streaming};
 use super::cluster::slot_of;
+use super::large::{set_of, streaming};
 use super::world::World;
 use crate::proxy::config::Config;
 use std::time::Duration;
