@@ -56,7 +56,7 @@ pub enum RequestScan {
     /// arguments: an empty request, to be skipped without a reply.
     Complete { len: usize },
     /// An inline request, which ends after `len` bytes; its line is to be split by
-    /// [`split_inline`].
+    /// [`super::split_inline`].
     Inline { len: usize },
     /// More bytes are needed; the request will have at least `wants` of them.
     Incomplete { wants: usize },
