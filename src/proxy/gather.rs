@@ -5,14 +5,12 @@
 //! few. With many requests under way a moment's wait costs nobody anything: fewer, larger batches serve all
 //! of them sooner. With few, or when nothing comes meanwhile, it would only delay them, so it is not done.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// How long a moment is; the kernel's timer slack (50 us, unless set otherwise) comes on top.
-pub const MOMENT: Duration = Duration::from_micros(40);
-/// Fewer requests under way are a client or two that wait for their replies; of more, enough come together
-/// anyway.
-const MANY: RangeInclusive<usize> = 8..=128;
+pub const MOMENT: Duration = Duration::from_micros(70);
+/// Fewer requests under way are a client or two that wait for their replies.
+const MANY: usize = 8;
 /// Bytes that are worth a write of their own.
 const BATCH: usize = 512;
 /// A wait that brings fewer events than this did not pay, and is not tried again for so many chances.
@@ -33,7 +31,7 @@ impl Gathering {
             self.pause -= 1;
             return false;
         }
-        MANY.contains(&under_way) && unwritten < BATCH
+        under_way >= MANY && unwritten < BATCH
     }
 
     /// What came while it waited.
@@ -52,10 +50,9 @@ mod tests {
     fn few_requests_and_full_batches_never_wait() {
         let mut gathering = Gathering::default();
         assert!(!gathering.wants_to_wait(1, 40));
-        assert!(!gathering.wants_to_wait(MANY.start() - 1, 40));
-        assert!(!gathering.wants_to_wait(MANY.end() + 1, 40));
+        assert!(!gathering.wants_to_wait(MANY - 1, 40));
         assert!(!gathering.wants_to_wait(100, BATCH));
-        assert!(gathering.wants_to_wait(*MANY.start(), 40));
+        assert!(gathering.wants_to_wait(MANY, 40));
     }
 
     #[test]

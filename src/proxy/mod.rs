@@ -24,6 +24,7 @@ mod flight;
 mod gather;
 mod held;
 mod info;
+mod kept;
 mod large_reply;
 mod links;
 mod listener;

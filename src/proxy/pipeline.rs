@@ -39,6 +39,8 @@ pub struct Pipeline {
     entries: VecDeque<Entry>,
     /// Bytes of replies that wait for earlier ones.
     stored: usize,
+    /// The end of the oldest batch of which a reply is owed, if one is.
+    batch_end: Ticket,
 }
 
 /// An idle session keeps room for this many tickets; more is given back.
@@ -61,6 +63,20 @@ impl Pipeline {
     pub fn push(&mut self, entry: Entry) -> Ticket {
         self.entries.push_back(entry);
         self.first + self.entries.len() as u64 - 1
+    }
+
+    /// The commands so far came together, and the client may want their replies together.
+    #[inline]
+    pub fn end_batch(&mut self) {
+        if self.is_batch_answered() {
+            self.batch_end = self.first + self.entries.len() as u64;
+        }
+    }
+
+    /// Whether no reply of a batch is owed of which another one was given.
+    #[inline]
+    pub fn is_batch_answered(&self) -> bool {
+        self.first >= self.batch_end
     }
 
     /// Whether `ticket` is the oldest that is owed.

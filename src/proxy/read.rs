@@ -142,6 +142,7 @@ impl Core {
             }
         }
         self.scanner = scanner;
+        self.sessions[ix].pipeline.end_batch();
         pos
     }
 

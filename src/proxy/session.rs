@@ -80,8 +80,8 @@ pub struct Session {
     pub closing: Option<Close>,
     /// Stands in the worker's list of sessions with something to write.
     pub is_dirty: bool,
-    /// For how many turns its replies were kept back, as more are under way.
-    pub deferrals: u8,
+    /// Since when replies are kept back, as others of their batch are under way; 0: none are.
+    pub kept_at: u64,
     /// Stands in the worker's list of sessions to be looked at again.
     pub is_resuming: bool,
 }
@@ -108,7 +108,7 @@ impl Session {
             is_eof: false,
             closing: None,
             is_dirty: false,
-            deferrals: 0,
+            kept_at: 0,
             is_resuming: false,
         }
     }

@@ -4,11 +4,12 @@
 //! A turn: wait, let the core work on all that came, write to clients, look once more for what came
 //! meanwhile, write to nodes. Nodes come last because a node that is woken often takes over the very
 //! core that woke it; the second look, and a moment's wait before it where that pays
-//! ([`super::gather`]), lets more requests travel in that one write. How bytes are moved is an [`Io`]'s
-//! matter.
+//! ([`super::gather`]), lets more requests travel in that one write. Replies to commands that came
+//! together leave together ([`super::kept`]). How bytes are moved is an [`Io`]'s matter.
 
 use super::core::Core;
 use super::gather::{Gathering, MOMENT};
+use super::kept::Kept;
 use crate::command::Table;
 use crate::telemetry::Close;
 use std::net::{SocketAddr, TcpStream};
@@ -21,11 +22,6 @@ use std::time::{Duration, Instant};
 const ROUNDS_PER_TURN: usize = 8;
 /// The pace at which held requests and lost connections are tried again.
 const TICK: Duration = Duration::from_millis(5);
-/// Replies of a client that has more under way are kept back for so many turns, which are from one write to
-/// nodes to the next, as long as they are fewer bytes than this: one write then takes the replies of several
-/// nodes.
-const DEFERRALS: u8 = 2;
-const DEFERRED_SIZE: usize = 16 << 10;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Moves bytes between sockets and a core.
@@ -128,8 +124,7 @@ pub struct Worker<I> {
     core: Core,
     io: I,
     orders: Orders,
-    /// Sessions whose replies were kept back for one turn.
-    deferred: Vec<usize>,
+    kept: Kept,
     /// Requests for nodes wait, and this turn began with the second look for more.
     has_looked_again: bool,
     gathering: Gathering,
@@ -142,7 +137,7 @@ impl<I: Io> Worker<I> {
             core,
             io,
             orders,
-            deferred: Vec::new(),
+            kept: Kept::default(),
             has_looked_again: false,
             gathering: Gathering::default(),
             is_stopped: false,
@@ -164,7 +159,8 @@ impl<I: Io> Worker<I> {
                 Duration::ZERO
             } else {
                 let due = if self.core.is_waiting() { next_tick.min(next_second) } else { next_second };
-                due.saturating_duration_since(Instant::now())
+                let due = due.saturating_duration_since(Instant::now());
+                self.kept.time_left(self.core.now_us).map_or(due, |left| due.min(left))
             };
             // Requests for nodes wait for the second look.
             let is_gathering = self.has_looked_again && {
@@ -199,10 +195,8 @@ impl<I: Io> Worker<I> {
 
     /// Does what the last events made possible, and writes.
     fn work(&mut self) {
-        for ix in std::mem::take(&mut self.deferred) {
-            if self.core.sessions.contains(ix) {
-                self.core.mark_session(ix);
-            }
+        while let Some(ix) = self.kept.take_due(&self.core.sessions, self.core.now_us) {
+            self.core.mark_session(ix);
         }
         for _ in 0..ROUNDS_PER_TURN {
             while let Some(ix) = self.core.effects.resuming.pop_front() {
@@ -232,10 +226,7 @@ impl<I: Io> Worker<I> {
 
     /// Whether there is something to do without waiting for events.
     fn has_more(&self) -> bool {
-        self.core.has_effects()
-            || !self.core.effects.dirty_backends.is_empty()
-            || !self.deferred.is_empty()
-            || self.io.has_more()
+        self.core.has_effects() || !self.core.effects.dirty_backends.is_empty() || self.io.has_more()
     }
 
     fn take_orders(&mut self) {
@@ -298,17 +289,12 @@ impl<I: Io> Worker<I> {
     }
 
     fn write_clients(&mut self) {
+        let now = self.core.now_us;
         let mut dirty = std::mem::take(&mut self.core.effects.dirty_sessions);
         for ix in dirty.drain(..) {
             let Some(session) = self.core.sessions.get_mut(ix) else { continue };
             session.is_dirty = false;
-            let waits = session.deferrals < DEFERRALS
-                && !session.pipeline.is_empty()
-                && session.unwritten() < DEFERRED_SIZE
-                && session.closing.is_none();
-            session.deferrals = if waits { session.deferrals + 1 } else { 0 };
-            if waits {
-                self.deferred.push(ix);
+            if self.kept.keeps(ix, session, now) {
                 continue;
             }
             if self.io.write_client(&mut self.core, ix).is_err() {

@@ -269,6 +269,21 @@ fn a_primary_that_hangs_is_replaced_and_its_requests_end_one_way_or_the_other() 
 }
 
 #[test]
+fn replies_ahead_of_a_node_that_hangs_are_not_kept_for_it() {
+    let cluster = RealCluster::start_without_replicas(&[("appendonly", "no")]);
+    let gateway = Gateway::start_with(cluster.addrs(), &["--workers", "1", "--hold", "60s"]);
+    let (hung, live) = (key_of(&cluster, 0, "hung"), key_of(&cluster, 1, "live"));
+    let mut client = gateway.client();
+    client.expect(&format!("SET {hung} 7"), "+OK\r\n");
+    cluster.freeze(0);
+    client.send_raw([request(&["SET", &live, "1"]), request(&["GET", &hung])].concat());
+    // Nobody takes the hung one's place, so this does not come together with the other.
+    assert_eq!(client.read(), b"+OK\r\n");
+    cluster.thaw(0);
+    assert_eq!(client.read(), b"$1\r\n7\r\n");
+}
+
+#[test]
 fn a_gateway_that_starts_before_its_cluster_serves_once_there_is_one() {
     let cluster = RealCluster::start_unformed(3);
     let gateway = Gateway::start_unready(cluster.addrs(), &["--hold", "60s"]);
