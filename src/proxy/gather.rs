@@ -11,34 +11,52 @@ use std::time::Duration;
 pub const MOMENT: Duration = Duration::from_micros(70);
 /// Fewer requests under way are a client or two that wait for their replies.
 const MANY: usize = 8;
-/// Bytes that are worth a write of their own.
-const BATCH: usize = 512;
-/// A wait that brings fewer events than this did not pay, and is not tried again for so many chances.
+/// One byte in so many of those under way is worth a write: while the nodes have the others, waiting leaves
+/// none of them idle.
+const WORTHY: usize = 4;
+/// How many moments one write waits at most.
+const MOST: u8 = 3;
+/// A wait that brings fewer events than this did not pay, and is not tried again for so many writes.
 const FRUITFUL: usize = 2;
 const PAUSE: u32 = 64;
+
+/// What is under way to nodes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OnTheWay {
+    pub requests: usize,
+    pub bytes: usize,
+    /// Those that are not written yet.
+    pub unwritten: usize,
+}
 
 /// Decides whether the next wait pays.
 #[derive(Debug, Default)]
 pub struct Gathering {
+    /// How many moments were waited since the last write.
+    waits: u8,
     pause: u32,
 }
 
 impl Gathering {
-    /// Whether to wait, given how many requests are under way to nodes and how many bytes of them are not
-    /// written yet.
-    pub fn wants_to_wait(&mut self, under_way: usize, unwritten: usize) -> bool {
-        if self.pause > 0 {
-            self.pause -= 1;
-            return false;
-        }
-        under_way >= MANY && unwritten < BATCH
+    /// Whether to wait before the next write to nodes.
+    pub fn wants_to_wait(&self, on_the_way: OnTheWay) -> bool {
+        self.pause == 0
+            && self.waits < MOST
+            && on_the_way.requests >= MANY
+            && on_the_way.unwritten * WORTHY < on_the_way.bytes
     }
 
     /// What came while it waited.
     pub fn has_waited(&mut self, events: usize) {
+        self.waits += 1;
         if events < FRUITFUL {
             self.pause = PAUSE;
         }
+    }
+
+    pub fn has_written(&mut self) {
+        self.waits = 0;
+        self.pause = self.pause.saturating_sub(1);
     }
 }
 
@@ -46,13 +64,30 @@ impl Gathering {
 mod tests {
     use super::*;
 
+    fn on_the_way(requests: usize, unwritten: usize) -> OnTheWay {
+        OnTheWay { requests, bytes: requests * 40, unwritten: unwritten * 40 }
+    }
+
     #[test]
     fn few_requests_and_full_batches_never_wait() {
+        let gathering = Gathering::default();
+        assert!(!gathering.wants_to_wait(on_the_way(MANY - 1, 1)));
+        assert!(!gathering.wants_to_wait(on_the_way(100, 100 / WORTHY)));
+        assert!(gathering.wants_to_wait(on_the_way(100, 100 / WORTHY - 1)));
+        assert!(gathering.wants_to_wait(on_the_way(MANY, 1)));
+    }
+
+    #[test]
+    fn one_write_waits_a_few_moments_at_most() {
         let mut gathering = Gathering::default();
-        assert!(!gathering.wants_to_wait(1, 40));
-        assert!(!gathering.wants_to_wait(MANY - 1, 40));
-        assert!(!gathering.wants_to_wait(100, BATCH));
-        assert!(gathering.wants_to_wait(MANY, 40));
+        for _ in 0..3 {
+            for _ in 0..MOST {
+                assert!(gathering.wants_to_wait(on_the_way(100, 1)));
+                gathering.has_waited(FRUITFUL);
+            }
+            assert!(!gathering.wants_to_wait(on_the_way(100, 1)));
+            gathering.has_written();
+        }
     }
 
     #[test]
@@ -60,18 +95,13 @@ mod tests {
         let mut gathering = Gathering::default();
         let mut waits = 0;
         for _ in 0..1000 {
-            if gathering.wants_to_wait(100, 40) {
+            if gathering.wants_to_wait(on_the_way(100, 1)) {
                 waits += 1;
-                gathering.has_waited(1);
+                gathering.has_waited(FRUITFUL - 1);
+                assert!(!gathering.wants_to_wait(on_the_way(100, 1)));
             }
+            gathering.has_written();
         }
-        assert_eq!(waits, 1000_usize.div_ceil(PAUSE as usize + 1));
-        gathering = Gathering::default();
-        let fruitful = (0..1000).filter(|_| {
-            let waits = gathering.wants_to_wait(100, 40);
-            gathering.has_waited(FRUITFUL);
-            waits
-        });
-        assert_eq!(fruitful.count(), 1000);
+        assert_eq!(waits, 1000_usize.div_ceil(PAUSE as usize));
     }
 }

@@ -4,6 +4,7 @@
 use super::core::{Backend, Core, NO_BACKEND, Reconnect};
 use super::cursor::ScanOrder;
 use super::flight::{Lane, Purpose, SessionKey, Tag};
+use super::gather::OnTheWay;
 use crate::backend::{Backoff, Connection};
 use crate::resp::Version;
 use crate::topology::{Health, NodeId, ShardIx, Slot};
@@ -160,11 +161,13 @@ impl Core {
             .then_some(ix as usize)
     }
 
-    /// Of all shared connections: how many requests are under way, and how many bytes are not written yet.
-    pub fn on_the_way(&self) -> (usize, usize) {
+    /// What is under way on all shared connections.
+    pub fn on_the_way(&self) -> OnTheWay {
         let pipes = self.pipes.iter().flatten().filter_map(|ix| self.backends.get(*ix as usize));
-        pipes.fold((0, 0), |(count, bytes), pipe| {
-            (count + pipe.wire.flights.len(), bytes + pipe.wire.outbox.unsent())
+        pipes.fold(OnTheWay::default(), |all, pipe| OnTheWay {
+            requests: all.requests + pipe.wire.flights.len(),
+            bytes: all.bytes + pipe.wire.outbox.len(),
+            unwritten: all.unwritten + pipe.wire.outbox.unsent(),
         })
     }
 

@@ -163,10 +163,7 @@ impl<I: Io> Worker<I> {
                 self.kept.time_left(self.core.now_us).map_or(due, |left| due.min(left))
             };
             // Requests for nodes wait for the second look.
-            let is_gathering = self.has_looked_again && {
-                let (under_way, unwritten) = self.core.on_the_way();
-                self.gathering.wants_to_wait(under_way, unwritten)
-            };
+            let is_gathering = self.has_looked_again && self.gathering.wants_to_wait(self.core.on_the_way());
             if is_gathering {
                 std::thread::sleep(MOMENT);
             }
@@ -218,10 +215,12 @@ impl<I: Io> Worker<I> {
             }
         }
         let has_requests = !self.core.effects.dirty_backends.is_empty();
-        if has_requests && self.has_looked_again {
+        let is_due = self.has_looked_again && !self.gathering.wants_to_wait(self.core.on_the_way());
+        if has_requests && is_due {
             self.write_nodes();
+            self.gathering.has_written();
         }
-        self.has_looked_again = has_requests && !self.has_looked_again;
+        self.has_looked_again = has_requests && !is_due;
     }
 
     /// Whether there is something to do without waiting for events.
