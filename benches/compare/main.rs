@@ -92,9 +92,7 @@ fn run_workload(lab: &mut Lab, workload: &'static Workload, rounds: u16, runs: &
 
 fn run_once(target: &Target, workload: &Workload) -> Result<measure::Sample> {
     match workload.load {
-        Load::Requests { args, count } => {
-            measure::run_requests(target, args, count / workload.runs_per_round())
-        }
+        Load::Requests { args, count } => measure::run_requests(target, args, count),
         Load::IdleClients(count) => measure::hold_idle_clients(target, count),
     }
 }

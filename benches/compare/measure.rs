@@ -136,16 +136,17 @@ pub fn hold_idle_clients(target: &Target, count: usize) -> Result<Sample> {
     })
 }
 
-/// User and system time so far, of all threads (proc_pid_stat(5), fields 14 and 15).
+/// User and system time so far, of all threads (`/proc/PID/task/TID/schedstat`, first field, nanoseconds; a
+/// short run is a few of the ticks that `/proc/PID/stat` counts in).
 fn cpu_time(pid: u32) -> Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the process has ended")?;
-    // The second field is the program's name in brackets, which may hold anything.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |ix: usize| fields.get(ix).and_then(|field| field.parse::<u64>().ok());
-    let ticks = ticks(11).zip(ticks(12)).context("/proc/PID/stat is not as expected")?;
-    // SAFETY: sysconf only looks a constant up.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Ok(Duration::from_secs_f64((ticks.0 + ticks.1) as f64 / per_second as f64))
+    let mut nanoseconds = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("the process has ended")? {
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let spent: Option<u64> = stat.split(' ').next().and_then(|field| field.parse().ok());
+        nanoseconds += spent.context("/proc/PID/task/TID/schedstat is not as expected")?;
+    }
+    ensure!(nanoseconds > 0, "this kernel keeps no /proc/PID/task/TID/schedstat");
+    Ok(Duration::from_nanos(nanoseconds))
 }
 
 fn rss_kb(pid: u32) -> Result<f64> {

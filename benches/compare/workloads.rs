@@ -54,14 +54,14 @@ pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "get50",
         title: "GET, 50 clients",
-        load: Load::Requests { args: &["-t", "get", "-c", "50", "-r", "100000", "-d", "64"], count: 150_000 },
+        load: Load::Requests { args: &["-t", "get", "-c", "50", "-r", "100000", "-d", "64"], count: 50_000 },
         fill: SMALL,
         echo: Some(Reply::Bulk(64)),
     },
     Workload {
         name: "set50",
         title: "SET, 50 clients",
-        load: Load::Requests { args: &["-t", "set", "-c", "50", "-r", "100000", "-d", "64"], count: 150_000 },
+        load: Load::Requests { args: &["-t", "set", "-c", "50", "-r", "100000", "-d", "64"], count: 50_000 },
         fill: None,
         echo: Some(Reply::Ok),
     },
@@ -70,7 +70,7 @@ pub const WORKLOADS: &[Workload] = &[
         title: "GET, 50 clients, pipeline 16",
         load: Load::Requests {
             args: &["-t", "get", "-c", "50", "-r", "100000", "-d", "64", "-P", "16"],
-            count: 1_000_000,
+            count: 350_000,
         },
         fill: SMALL,
         echo: Some(Reply::Bulk(64)),
@@ -78,38 +78,35 @@ pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "get1",
         title: "GET, 1 client",
-        load: Load::Requests { args: &["-t", "get", "-c", "1", "-r", "100000", "-d", "64"], count: 20_000 },
+        load: Load::Requests { args: &["-t", "get", "-c", "1", "-r", "100000", "-d", "64"], count: 7_000 },
         fill: SMALL,
         echo: Some(Reply::Bulk(64)),
     },
     Workload {
         name: "get500",
         title: "GET, 500 clients",
-        load: Load::Requests {
-            args: &["-t", "get", "-c", "500", "-r", "100000", "-d", "64"],
-            count: 150_000,
-        },
+        load: Load::Requests { args: &["-t", "get", "-c", "500", "-r", "100000", "-d", "64"], count: 50_000 },
         fill: SMALL,
         echo: Some(Reply::Bulk(64)),
     },
     Workload {
         name: "mget10",
         title: "MGET of 10 random keys over three shards, 50 clients",
-        load: Load::Requests { args: MGET_OF_TEN, count: 60_000 },
+        load: Load::Requests { args: MGET_OF_TEN, count: 20_000 },
         fill: SMALL,
         echo: Some(Reply::ArrayOfBulks(10, 64)),
     },
     Workload {
         name: "get4k",
         title: "GET 4 KB, 50 clients",
-        load: Load::Requests { args: &["-t", "get", "-c", "50", "-r", "1000", "-d", "4096"], count: 100_000 },
+        load: Load::Requests { args: &["-t", "get", "-c", "50", "-r", "1000", "-d", "4096"], count: 35_000 },
         fill: Some(Keys { count: 1000, size: 4096 }),
         echo: Some(Reply::Bulk(4096)),
     },
     Workload {
         name: "set64k",
         title: "SET 64 KB, 20 clients",
-        load: Load::Requests { args: &["-t", "set", "-c", "20", "-r", "1000", "-d", "65536"], count: 20_000 },
+        load: Load::Requests { args: &["-t", "set", "-c", "20", "-r", "1000", "-d", "65536"], count: 7_000 },
         fill: None,
         echo: Some(Reply::Ok),
     },
@@ -125,12 +122,12 @@ impl Workload {
         }
     }
 
-    /// Each round is so many shorter runs on every target in turn: where the scheduler puts the processes
-    /// differs from run to run, and costs or saves a tenth.
+    /// Each round is so many runs on every target in turn: where the scheduler puts the processes differs
+    /// from run to run, and costs or saves a tenth.
     pub fn runs_per_round(&self) -> u64 {
         match self.load {
             Load::IdleClients(_) => 1,
-            Load::Requests { .. } => 3,
+            Load::Requests { .. } => 5,
         }
     }
 
