@@ -9,8 +9,10 @@ mod config;
 mod demo;
 mod explain;
 mod explanation;
+mod failover;
 mod nodes;
 mod serve;
+mod switch_all_from;
 
 use crate::config::Settings;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -80,6 +82,8 @@ enum Command {
     Serve(Box<serve::Args>),
     Bootstrap(bootstrap::Args),
     Check(check::Args),
+    Failover(failover::Args),
+    SwitchAllFrom(switch_all_from::Args),
     Demo(Box<demo::Args>),
     #[command(subcommand)]
     Config(config::Command),
@@ -94,6 +98,8 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Bootstrap(args) => bootstrap::run(args),
         Command::Check(args) => check::run(args),
+        Command::Failover(args) => failover::run(args),
+        Command::SwitchAllFrom(args) => switch_all_from::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(command) => config::run(command),
         Command::Explain(args) => explain::run(args),

@@ -2,6 +2,7 @@
 //! twice, and never does harm when the cluster changed since it was planned.
 
 use super::action::{Action, Party};
+use super::failover::{FailoverError, fail_over};
 use super::node_client::{NodeClient, NodeError};
 use super::observe::{Flags, ObserveError, Release, observe_node};
 use super::plan::form::missing;
@@ -41,6 +42,8 @@ pub enum ActError {
     NotEmpty { addr: SocketAddr },
     #[error("{addr} will not get slots: it is a replica by now")]
     NotPrimary { addr: SocketAddr },
+    #[error(transparent)]
+    Failover(#[from] FailoverError),
 }
 
 /// Carries actions out on the nodes of one cluster.
@@ -109,6 +112,9 @@ impl Actor {
                 }
                 self.replicate(&mut client, *primary, deadline).await?;
             }
+            Action::Failover { primary, .. } => {
+                return fail_over(self, &mut client, &node, *primary).await;
+            }
         }
         Ok(Acted::Done)
     }
@@ -133,7 +139,7 @@ impl Actor {
     }
 
     /// Connects, observes, and makes sure that the node is still the one that was planned with.
-    async fn open(&self, party: Party) -> Result<(NodeClient, Observation), ActError> {
+    pub(super) async fn open(&self, party: Party) -> Result<(NodeClient, Observation), ActError> {
         let Party { id: wanted, addr } = party;
         let mut client = NodeClient::connect(addr, &self.credentials, self.limit).await?;
         let node = observe_node(&mut client).await?;

@@ -40,6 +40,11 @@ pub enum Action {
         node: Party,
         primary: Party,
     },
+    /// Lets the replica `node` take over from its running primary, without losing a write.
+    Failover {
+        node: Party,
+        primary: Party,
+    },
 }
 
 impl Action {
@@ -49,7 +54,8 @@ impl Action {
             Action::SetConfigEpoch { node, .. }
             | Action::AddSlots { node, .. }
             | Action::Meet { node, .. }
-            | Action::Replicate { node, .. } => *node,
+            | Action::Replicate { node, .. }
+            | Action::Failover { node, .. } => *node,
         }
     }
 }
@@ -61,6 +67,7 @@ impl fmt::Display for Action {
             Action::AddSlots { node, ranges } => write!(f, "give slots {} to {node}", join(ranges, " ")),
             Action::Meet { node, other, .. } => write!(f, "let {node} meet {other}"),
             Action::Replicate { node, primary } => write!(f, "make {node} a replica of {primary}"),
+            Action::Failover { node, primary } => write!(f, "let {node} take over from {primary}"),
         }
     }
 }

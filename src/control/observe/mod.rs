@@ -3,7 +3,7 @@
 mod info;
 mod node_line;
 
-pub use info::{ClusterInfo, NodeInfo, Release, Role};
+pub use info::{ClusterInfo, Memory, NodeInfo, Release, Role};
 pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_nodes};
 
 use super::node_client::{NodeClient, NodeError};
