@@ -4,8 +4,9 @@
 use super::support::program::{expect, run, states};
 use super::support::real_cluster::RealCluster;
 use super::support::slot_move::node_id;
+use super::support::wait_until;
 use std::net::Ipv4Addr;
-use std::process::Output;
+use std::process::{Command, Output};
 
 /// Nodes that nobody ends should not be taken for dead because the machine is busy.
 const CALM: [(&str, &str); 1] = [("cluster-node-timeout", "60000")];
@@ -78,4 +79,122 @@ fn no_primary_is_left_on_a_host_that_is_switched_from() {
     let again = run(&["switch-all-from", "127.0.0.11", &addrs[1], "--yes", "--output", "json"]);
     expect(&again, 0, "unchanged");
     expect(&run(&["check", &addrs[1]]), 0, "Nothing is wrong");
+}
+
+/// The findings of `doctor` above a hint: kind and commands.
+fn findings(addr: &str) -> Vec<(String, Vec<String>)> {
+    let report = json(&run(&["doctor", addr, "--output", "json"]));
+    let findings = report["findings"].as_array().unwrap().iter();
+    let above = findings.filter(|finding| finding["severity"] != "hint");
+    above
+        .map(|finding| {
+            let repair = finding["repair"].as_array().unwrap().iter();
+            let repair = repair.map(|command| command.as_str().unwrap().to_string()).collect();
+            (finding["kind"].as_str().unwrap().to_string(), repair)
+        })
+        .collect()
+}
+
+fn has(findings: &[(String, Vec<String>)], kind: &str) -> bool {
+    findings.iter().any(|(found, _)| found == kind)
+}
+
+/// Runs a command that doctor printed, as a person would.
+#[track_caller]
+fn repair(findings: &[(String, Vec<String>)], kind: &str) {
+    let (_, commands) =
+        findings.iter().find(|(found, _)| found == kind).unwrap_or_else(|| panic!("{findings:?}"));
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').collect();
+        let output = match words[0] {
+            "slotgate" => run(&words[1..]),
+            program => Command::new(program).args(&words[1..]).output().unwrap(),
+        };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && !text.contains("ERR"), "{command}: {text}");
+    }
+}
+
+#[test]
+fn status_and_doctor_find_nothing_in_a_healthy_cluster_and_what_is_wrong_in_another() {
+    let mut cluster = RealCluster::start_on_hosts(&hosts(), &[]);
+    let addrs: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
+    let shown = run(&["status", &addrs[4]]);
+    expect(&shown, 0, "Healthy: 3 shards, 6 nodes, all 16384 slots covered, 0 keys.");
+    expect(&shown, 0, "5461-10922");
+    expect(&run(&["doctor", &addrs[4]]), 0, "6 nodes looked at: nothing is wrong");
+
+    // An address that is no longer true.
+    cluster.client(1).expect("CONFIG SET cluster-announce-ip 127.0.0.99", "+OK\r\n");
+    let mut found = Vec::new();
+    wait_until("the stale address is found", || {
+        found = findings(&addrs[1]);
+        has(&found, "stale-own-address")
+    });
+    repair(&found, "stale-own-address");
+    wait_until("the repair has healed it", || findings(&addrs[0]).is_empty());
+
+    // Settings that were changed on one node.
+    cluster.client(2).expect("CONFIG SET cluster-replica-no-failover yes", "+OK\r\n");
+    let found = findings(&addrs[0]);
+    assert!(has(&found, "no-automatic-failover") && has(&found, "settings-differ"), "{found:?}");
+
+    cluster.kill(3);
+    let found = findings(&addrs[0]);
+    assert!(has(&found, "silent"), "{found:?}");
+    expect(&run(&["doctor", &addrs[0]]), 1, &format!("ERROR: {} cannot be asked", addrs[3]));
+    let status = run(&["status", &addrs[0], "--output", "json"]);
+    expect(&status, 1, "NOT healthy");
+    let status = json(&status);
+    let shards = status["shards"].as_array().unwrap().iter();
+    let mut members = shards.flat_map(|shard| shard["members"].as_array().unwrap());
+    let lost = members.find(|member| member["address"] == addrs[3].as_str()).unwrap();
+    assert_eq!((&lost["answers"], &lost["role"]), (&false.into(), &"replica".into()));
+    expect(&run(&["status", &addrs[0]]), 1, "DOES NOT ANSWER");
+}
+
+#[test]
+fn a_command_is_answered_by_the_nodes_that_were_meant() {
+    let cluster = RealCluster::start_with(&CALM);
+    let addrs: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
+    expect(&run(&["call", &addrs[0], "--", "PING"]), 0, "All 6 answers are the same.");
+    let output = run(&["call", "--only", "replicas", &addrs[0], "--output", "json", "--", "ROLE"]);
+    let answers = json(&output)["answers"].as_array().unwrap().clone();
+    assert!(answers.len() == 3 && answers.iter().all(|answer| answer["answer"][0] == "slave"), "{answers:?}");
+    let output = run(&["call", "--only", "primaries", &addrs[4], "--output", "json", "--", "ROLE"]);
+    let answers = json(&output)["answers"].as_array().unwrap().clone();
+    assert!(
+        answers.len() == 3 && answers.iter().all(|answer| answer["answer"][0] == "master"),
+        "{answers:?}"
+    );
+    expect(
+        &run(&["call", &addrs[0], "--", "CLUSTER", "MYID"]),
+        0,
+        "The answers differ, 6 kinds among 6 nodes",
+    );
+    expect(&run(&["call", &addrs[0], "--", "NOSUCH"]), 1, "(error) ERR unknown command");
+    expect(&run(&["call", &addrs[0], "--", "INFO", "server"]), 0, "== ");
+    assert_eq!(run(&["call", &addrs[0]]).status.code(), Some(2));
+}
+
+#[test]
+fn a_setting_is_changed_on_all_nodes_and_outlives_a_restart() {
+    let mut cluster = RealCluster::start_with(&CALM);
+    let addrs: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
+    let get = |cluster: &RealCluster, ix: usize| {
+        cluster.client(ix).call_text(&["CONFIG", "GET", "cluster-node-timeout"])
+    };
+    expect(&run(&["set-timeout", "7000", &addrs[1], "--dry-run"]), 0, "60000");
+    assert_eq!(run(&["set-timeout", "99", &addrs[1]]).status.code(), Some(2));
+    assert!((0..6).all(|ix| get(&cluster, ix).contains("60000")));
+    expect(&run(&["set-timeout", "7000", &addrs[1]]), 0, "Changed cluster-node-timeout on 6 nodes");
+    cluster.restart(5);
+    assert!((0..6).all(|ix| get(&cluster, ix).contains("7000")));
+
+    expect(&run(&["config", "set", "maxmemory", "1gb", &addrs[1]]), 0, "1073741824");
+    expect(&run(&["config", "set", "no-such-setting", "1", &addrs[1]]), 2, "nothing was changed");
+    expect(&run(&["config", "set", "maxmemory-policy", "never", &addrs[1]]), 1, "No node took the new");
+    expect(&run(&["config", "set", "requirepass", "hunter2", &addrs[1]]), 2, "standard input");
+    cluster.kill(4);
+    expect(&run(&["config", "set", "maxmemory", "2gb", &addrs[1]]), 1, "NOT ASKED");
 }

@@ -2,9 +2,11 @@
 
 mod info;
 mod node_line;
+mod settings;
 
 pub use info::{ClusterInfo, Memory, NodeInfo, Release, Role};
 pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_nodes};
+pub use settings::{Settings, observe_settings, read_settings};
 
 use super::node_client::{NodeClient, NodeError};
 use super::view::{NodeView, Observation, Silent, View};
