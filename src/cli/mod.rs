@@ -13,6 +13,7 @@ mod doctor;
 mod explain;
 mod explanation;
 mod failover;
+mod fix;
 mod nodes;
 mod serve;
 mod set_timeout;
@@ -90,6 +91,7 @@ enum Command {
     Check(check::Args),
     Status(status::Args),
     Doctor(doctor::Args),
+    Fix(fix::Args),
     Failover(failover::Args),
     SwitchAllFrom(switch_all_from::Args),
     Call(call::Args),
@@ -110,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Status(args) => status::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Fix(args) => fix::run(args),
         Command::Failover(args) => failover::run(args),
         Command::SwitchAllFrom(args) => switch_all_from::run(args),
         Command::Call(args) => call::run(args),
