@@ -8,10 +8,6 @@ use crate::control::plan::form::{Formation, Part, Plan, Refusal};
 use crate::control::view::View;
 use serde_json::{Value, json};
 use std::io::{self, Write as _};
-use std::time::Duration;
-
-/// What one node gets for each answer; a person waits.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// Form a cluster of empty nodes, or finish one that was begun
 #[derive(clap::Args)]
@@ -67,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         nodes: args.nodes,
         replicas: args.replicas,
         credentials,
-        limit: LIMIT,
+        limit: nodes::LIMIT,
         timeout: args.timeout.0,
     };
     nodes::runtime()?.block_on(async {
@@ -92,7 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
                 }
                 return Ok(Exit::Fine);
             }
-            if !args.yes && !is_confirmed()? {
+            if !args.yes && !nodes::is_confirmed()? {
                 println!("Nothing was changed: the answer was not 'yes'.");
                 return Ok(Exit::Wrong);
             }
@@ -149,17 +145,6 @@ pub(super) fn say(progress: Progress, is_json: bool) {
         Progress::Waiting { what } => format!("Waiting for {what}"),
     };
     let _ = if is_json { writeln!(io::stderr(), "{line}") } else { writeln!(io::stdout(), "{line}") };
-}
-
-fn is_confirmed() -> io::Result<bool> {
-    print!("Do this? (type 'yes' to accept): ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    let is_closed = io::stdin().read_line(&mut answer)? == 0;
-    if is_closed {
-        println!();
-    }
-    Ok(answer.trim() == "yes")
 }
 
 fn text(plan: &Plan, config: &bootstrap::Config) -> String {

@@ -1,16 +1,11 @@
 //! `slotgate check`: whether a cluster is whole, by all its nodes' words.
 
 use super::{Exit, Output, nodes};
-use crate::control::discover::Seed;
 use crate::control::observe::{Role, observe_cluster};
 use crate::control::problem::{Problem, join, problems};
 use crate::control::view::{Observation, View};
 use crate::topology::{Slot, SlotRange};
 use serde_json::{Value, json};
-use std::time::Duration;
-
-/// What one node gets for each answer; a person waits.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// Check that a cluster is whole: slots, agreement, open slots, members, replicas, epochs
 #[derive(clap::Args)]
@@ -22,21 +17,18 @@ const LIMIT: Duration = Duration::from_secs(5);
 Any one node is enough: the others are found through it, and all are asked. Exit code 0: nothing is
 wrong; 1: something is. SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
 pub struct Args {
-    /// Nodes to begin with; one that answers is enough
-    #[arg(value_name = "HOST:PORT", required = true)]
-    nodes: Vec<Seed>,
+    #[command(flatten)]
+    cluster: nodes::Cluster,
     /// How many replicas each primary should have [default: one, as soon as any primary has one]
     #[arg(long, value_name = "N")]
     replicas: Option<usize>,
-    #[command(flatten)]
-    login: nodes::Login,
     /// The shape of the answer
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let credentials = match args.login.credentials() {
+    let credentials = match args.cluster.login.credentials() {
         Ok(credentials) => credentials,
         Err(error) => {
             eprintln!("{error}");
@@ -44,8 +36,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         }
     };
     let view = nodes::runtime()?.block_on(async {
-        let addrs = nodes::resolve(&args.nodes, LIMIT).await?;
-        anyhow::Ok(observe_cluster(&addrs, &credentials, LIMIT).await)
+        let addrs = nodes::resolve(&args.cluster.nodes, nodes::LIMIT).await?;
+        anyhow::Ok(observe_cluster(&addrs, &credentials, nodes::LIMIT).await)
     })?;
     let found = problems(&view, args.replicas);
     match args.output {

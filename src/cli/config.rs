@@ -1,7 +1,8 @@
-//! `slotgate config`: what counts and where it came from; what is wrong with a file.
+//! `slotgate config`: what counts and where it came from; what is wrong with a file. `config set`, which
+//! is about the nodes' settings, has a file of its own.
 
 use super::serve::ConfigFile;
-use super::{Exit, environment};
+use super::{Exit, config_set, environment};
 use crate::config::{
     self, ConfigError, Layers, Place, SECRETS, Settings, contradictions, load_layers, locate_secret,
     read_secret,
@@ -10,11 +11,12 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Show or check settings
+/// Show or check slotgate's settings; change a setting of all nodes
 #[derive(clap::Subcommand)]
 pub enum Command {
     Show(Box<Show>),
     Check(Check),
+    Set(config_set::Args),
 }
 
 /// Print the settings that 'serve' would use with the same flags, and where each came from
@@ -59,6 +61,7 @@ pub fn run(command: Command) -> anyhow::Result<Exit> {
     Ok(match command {
         Command::Show(args) => show(&args),
         Command::Check(args) => check(&args),
+        Command::Set(args) => return config_set::run(args),
     })
 }
 

@@ -4,13 +4,22 @@
 //! it would not be safe.
 
 mod bootstrap;
+mod call;
 mod check;
 mod config;
+mod config_set;
 mod demo;
+mod doctor;
 mod explain;
 mod explanation;
+mod failover;
+mod fix;
 mod nodes;
 mod serve;
+mod set_timeout;
+mod status;
+mod switch_all_from;
+mod table;
 
 use crate::config::Settings;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -80,6 +89,13 @@ enum Command {
     Serve(Box<serve::Args>),
     Bootstrap(bootstrap::Args),
     Check(check::Args),
+    Status(status::Args),
+    Doctor(doctor::Args),
+    Fix(fix::Args),
+    Failover(failover::Args),
+    SwitchAllFrom(switch_all_from::Args),
+    Call(call::Args),
+    SetTimeout(set_timeout::Args),
     Demo(Box<demo::Args>),
     #[command(subcommand)]
     Config(config::Command),
@@ -94,6 +110,13 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Bootstrap(args) => bootstrap::run(args),
         Command::Check(args) => check::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Fix(args) => fix::run(args),
+        Command::Failover(args) => failover::run(args),
+        Command::SwitchAllFrom(args) => switch_all_from::run(args),
+        Command::Call(args) => call::run(args),
+        Command::SetTimeout(args) => set_timeout::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(command) => config::run(command),
         Command::Explain(args) => explain::run(args),

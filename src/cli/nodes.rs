@@ -1,10 +1,16 @@
-//! What the commands that talk to nodes themselves have in common: login, look-up, runtime.
+//! What the commands that talk to nodes themselves have in common: login, look-up, the first look at
+//! all nodes, the question before a change, runtime.
 
 use super::environment;
 use crate::backend::Credentials;
 use crate::config::{Config, ConfigError, Settings};
 use crate::control::discover::Seed;
+use crate::control::node_client::NodeError;
+use crate::control::observe::{ObserveError, observe_cluster};
+use crate::control::problem::join;
+use crate::control::view::{Silent, View};
 use std::collections::BTreeSet;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +36,73 @@ impl Login {
         let flags = Settings { user, password_file, ..Settings::default() };
         Ok(Config::load(&flags, &environment, None)?.refresh.credentials)
     }
+}
+
+/// What one node gets for each answer; a person waits.
+pub const LIMIT: Duration = Duration::from_secs(5);
+
+/// Where a cluster is found, and who we are towards its nodes.
+#[derive(clap::Args)]
+pub struct Cluster {
+    /// Nodes to begin with; one that answers is enough
+    #[arg(value_name = "HOST:PORT", required = true)]
+    pub nodes: Vec<Seed>,
+    #[command(flatten)]
+    pub login: Login,
+}
+
+impl Cluster {
+    /// Asks all nodes that can be found through those that were named.
+    ///
+    /// # Errors
+    /// Not a single node answered; the text says why, and what to do.
+    pub async fn observe(&self, credentials: &Credentials) -> anyhow::Result<View> {
+        let addrs = resolve(&self.nodes, LIMIT).await?;
+        let view = observe_cluster(&addrs, credentials, LIMIT).await;
+        anyhow::ensure!(!view.nodes.is_empty(), "{}", nobody(&view.silent));
+        Ok(view)
+    }
+}
+
+/// Why nobody could be asked, each with the next step.
+fn nobody(silent: &[Silent]) -> String {
+    let each = silent.iter().map(|silent| format!("  {}; {}", silent.error, next_step(&silent.error)));
+    format!("no node of the cluster could be asked:\n{}", join(&each.collect::<Vec<_>>(), "\n"))
+}
+
+/// What a person does about a node that gave no answer.
+fn next_step(error: &ObserveError) -> &'static str {
+    match error {
+        ObserveError::Node(NodeError::Refused { text, .. }) if text.starts_with("NOAUTH") => {
+            "it wants a password: give it with --password-file FILE or in SLOTGATE_PASSWORD"
+        }
+        ObserveError::Node(NodeError::Refused { what, .. }) if what == "AUTH" => {
+            "check the password in --password-file or SLOTGATE_PASSWORD, and the user in --user or SLOTGATE_USER"
+        }
+        ObserveError::Node(NodeError::Refused { text, .. }) if text.starts_with("NOPERM") => {
+            "let this ACL user run INFO and CLUSTER"
+        }
+        ObserveError::Node(NodeError::Connect { .. } | NodeError::Timeout { .. }) => {
+            "is it running, and is this its client port? Start it, or name another node"
+        }
+        ObserveError::NotCluster(_) => "or name a node of a cluster",
+        _ => "is a Redis or Valkey server listening there? Name another node",
+    }
+}
+
+/// Asks whether the shown plan may be carried out; a closed standard input is a no.
+///
+/// # Errors
+/// Printing or reading failed.
+pub fn is_confirmed() -> io::Result<bool> {
+    print!("Do this? (type 'yes' to accept): ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    let is_closed = io::stdin().read_line(&mut answer)? == 0;
+    if is_closed {
+        println!();
+    }
+    Ok(answer.trim() == "yes")
 }
 
 /// All addresses of all seeds.

@@ -2,14 +2,17 @@
 //! twice, and never does harm when the cluster changed since it was planned.
 
 use super::action::{Action, Party};
+use super::failover::{FailoverError, fail_over};
 use super::node_client::{NodeClient, NodeError};
 use super::observe::{Flags, ObserveError, Release, observe_node};
 use super::plan::form::missing;
+use super::settle_slot::{SettleError, settle_slot};
 use super::view::Observation;
 use crate::backend::Credentials;
 use crate::topology::{NodeId, SlotRange};
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -41,21 +44,33 @@ pub enum ActError {
     NotEmpty { addr: SocketAddr },
     #[error("{addr} will not get slots: it is a replica by now")]
     NotPrimary { addr: SocketAddr },
+    #[error(transparent)]
+    Failover(#[from] FailoverError),
+    #[error(transparent)]
+    Settle(#[from] SettleError),
 }
 
 /// Carries actions out on the nodes of one cluster.
 #[derive(Debug)]
 pub struct Actor {
-    credentials: Credentials,
+    pub(super) credentials: Credentials,
     /// For each step of asking a node.
     limit: Duration,
     /// The nodes that may be brought together.
     ours: HashSet<NodeId>,
+    /// Where keys are saved that are about to be given up.
+    pub(super) save_to: Option<PathBuf>,
 }
 
 impl Actor {
     pub fn new(credentials: Credentials, limit: Duration, ours: HashSet<NodeId>) -> Actor {
-        Actor { credentials, limit, ours }
+        Actor { credentials, limit, ours, save_to: None }
+    }
+
+    /// The same, which saves keys to this file before it gives them up. Without a file it gives up none.
+    #[must_use]
+    pub fn saving_to(self, file: PathBuf) -> Actor {
+        Actor { save_to: Some(file), ..self }
     }
 
     /// Carries one action out, until `deadline` when it must wait for the node to hear of another.
@@ -109,6 +124,12 @@ impl Actor {
                 }
                 self.replicate(&mut client, *primary, deadline).await?;
             }
+            Action::Failover { primary, .. } => {
+                return fail_over(self, &mut client, &node, *primary).await;
+            }
+            Action::SettleSlot { slot, from, others, may_lose, .. } => {
+                return settle_slot(self, &mut client, &node, *slot, (from, others), *may_lose).await;
+            }
         }
         Ok(Acted::Done)
     }
@@ -133,7 +154,7 @@ impl Actor {
     }
 
     /// Connects, observes, and makes sure that the node is still the one that was planned with.
-    async fn open(&self, party: Party) -> Result<(NodeClient, Observation), ActError> {
+    pub(super) async fn open(&self, party: Party) -> Result<(NodeClient, Observation), ActError> {
         let Party { id: wanted, addr } = party;
         let mut client = NodeClient::connect(addr, &self.credentials, self.limit).await?;
         let node = observe_node(&mut client).await?;

@@ -1,7 +1,7 @@
 //! Action: one change to one node, as data. Pure; carried out by [`super::act`].
 
 use super::problem::join;
-use crate::topology::{NodeId, SlotRange};
+use crate::topology::{NodeId, Slot, SlotRange};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -40,6 +40,22 @@ pub enum Action {
         node: Party,
         primary: Party,
     },
+    /// Lets the replica `node` take over from its running primary, without losing a write.
+    Failover {
+        node: Party,
+        primary: Party,
+    },
+    /// Brings the keys of one slot together on `node`, makes that its owner and closes the slot everywhere.
+    SettleSlot {
+        node: Party,
+        slot: Slot,
+        /// Primaries that may hold keys of the slot, or hold it open.
+        from: Vec<Party>,
+        /// The other primaries, which are told too.
+        others: Vec<Party>,
+        /// A key that both have with different values may go; it is saved first.
+        may_lose: bool,
+    },
 }
 
 impl Action {
@@ -49,7 +65,9 @@ impl Action {
             Action::SetConfigEpoch { node, .. }
             | Action::AddSlots { node, .. }
             | Action::Meet { node, .. }
-            | Action::Replicate { node, .. } => *node,
+            | Action::Replicate { node, .. }
+            | Action::Failover { node, .. }
+            | Action::SettleSlot { node, .. } => *node,
         }
     }
 }
@@ -61,6 +79,14 @@ impl fmt::Display for Action {
             Action::AddSlots { node, ranges } => write!(f, "give slots {} to {node}", join(ranges, " ")),
             Action::Meet { node, other, .. } => write!(f, "let {node} meet {other}"),
             Action::Replicate { node, primary } => write!(f, "make {node} a replica of {primary}"),
+            Action::Failover { node, primary } => write!(f, "let {node} take over from {primary}"),
+            Action::SettleSlot { node, slot, from, may_lose, .. } => {
+                write!(f, "settle slot {slot} on {node}")?;
+                if !from.is_empty() {
+                    write!(f, ", with the keys that {} may hold", join(from, " "))?;
+                }
+                f.write_str(if *may_lose { "; of keys that differ its own win" } else { "" })
+            }
         }
     }
 }

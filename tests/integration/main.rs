@@ -13,6 +13,7 @@ mod bootstrap;
 mod command_keys;
 mod command_table;
 mod config;
+mod day_two;
 mod demo;
 mod drain;
 mod failover;

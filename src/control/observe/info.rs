@@ -47,6 +47,21 @@ pub struct NodeInfo {
     /// Keys in all its databases.
     pub keys: u64,
     pub role: Role,
+    /// How far it is in the replication stream, in bytes: a primary's own writes, a replica's copy of them.
+    pub offset: u64,
+    pub memory: Memory,
+    /// It was started with a configuration file, to which `CONFIG REWRITE` can write.
+    pub has_config_file: bool,
+    /// A save to disk failed: `rdb_last_bgsave_status` or `aof_last_write_status` is not `ok`.
+    pub has_save_failed: bool,
+}
+
+/// A node's memory, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    pub used: u64,
+    /// `maxmemory`; 0: no limit.
+    pub max: u64,
 }
 
 /// A node's place in replication.
@@ -85,7 +100,16 @@ impl NodeInfo {
             release: Release(release.next().unwrap_or(0), release.next().unwrap_or(0)),
             is_cluster: of("cluster_enabled") == "1",
             keys: keys_of_all_databases(&fields),
+            offset: match role {
+                Role::Primary => number(&fields, "master_repl_offset"),
+                Role::Replica { .. } => number(&fields, "slave_repl_offset"),
+            },
             role,
+            memory: Memory { used: number(&fields, "used_memory"), max: number(&fields, "maxmemory") },
+            has_config_file: !of("config_file").is_empty(),
+            has_save_failed: ["rdb_last_bgsave_status", "aof_last_write_status"]
+                .iter()
+                .any(|name| fields.get(name).is_some_and(|status| *status != "ok")),
         }
     }
 }
@@ -128,6 +152,19 @@ mod tests {
         let text = "role:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\nmaster_link_status:down\r\n";
         let role = Role::Replica { primary_host: "10.0.0.1".into(), primary_port: 6379, is_link_up: false };
         assert_eq!(NodeInfo::parse(text).role, role);
+    }
+
+    #[test]
+    fn offset_memory_file_and_failed_saves_are_read() {
+        let text = "used_memory:7\r\nmaxmemory:9\r\nconfig_file:/etc/redis.conf\r\nrole:slave\r\n\
+            slave_repl_offset:5\r\nmaster_repl_offset:6\r\nrdb_last_bgsave_status:ok\r\naof_last_write_status:err\r\n";
+        let info = NodeInfo::parse(text);
+        assert_eq!((info.offset, info.memory), (5, Memory { used: 7, max: 9 }));
+        assert!(info.has_config_file && info.has_save_failed);
+        let info =
+            NodeInfo::parse("role:master\r\nslave_repl_offset:5\r\nmaster_repl_offset:6\r\nconfig_file:\r\n");
+        assert_eq!(info.offset, 6);
+        assert!(!info.has_config_file && !info.has_save_failed);
     }
 
     #[test]

@@ -2,9 +2,13 @@
 
 mod info;
 mod node_line;
+mod settings;
+mod slot_keys;
 
-pub use info::{ClusterInfo, NodeInfo, Release, Role};
+pub use info::{ClusterInfo, Memory, NodeInfo, Release, Role};
 pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_nodes};
+pub use settings::{Settings, observe_settings, read_settings};
+pub use slot_keys::{SlotKeys, observe_slot_keys};
 
 use super::node_client::{NodeClient, NodeError};
 use super::view::{NodeView, Observation, Silent, View};

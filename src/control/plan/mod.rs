@@ -1,4 +1,6 @@
 //! plan: what to do, from what was asked for and what was observed. Pure; one rule a file.
 
+pub mod failover;
+pub mod fix;
 pub mod form;
 mod placement;

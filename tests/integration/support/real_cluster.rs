@@ -4,7 +4,7 @@
 use super::client::Client;
 use super::program::{bootstrap, expect};
 use slotgate::local_nodes::{LocalNodes, LocalNodesConfig};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -68,11 +68,29 @@ impl RealCluster {
         RealCluster::start_nodes(1, &[&[("cluster-enabled", "no")], settings].concat())
     }
 
+    /// Three primaries (nodes 0 to 2) with a replica each, on these hosts in turn: node `i` is on host `i`
+    /// modulo their number. They bear long silence.
+    pub fn start_on_hosts(hosts: &[Ipv4Addr], settings: &[(&str, &str)]) -> RealCluster {
+        let cluster = RealCluster::start_nodes_on(6, hosts, &[&[CALM], settings].concat());
+        cluster.form(1);
+        cluster
+    }
+
     fn start_nodes(count: usize, settings: &[(&str, &str)]) -> RealCluster {
+        RealCluster::start_nodes_on(count, &[Ipv4Addr::LOCALHOST], settings)
+    }
+
+    fn start_nodes_on(count: usize, hosts: &[Ipv4Addr], settings: &[(&str, &str)]) -> RealCluster {
+        let hosts = hosts.to_vec();
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let config =
-            LocalNodesConfig { count, server: server().into(), settings, ..LocalNodesConfig::default() };
+        let config = LocalNodesConfig {
+            count,
+            server: server().into(),
+            settings,
+            hosts,
+            ..LocalNodesConfig::default()
+        };
         let nodes = runtime.block_on(LocalNodes::start(config)).unwrap_or_else(|error| panic!("{error}"));
         RealCluster { runtime, nodes }
     }

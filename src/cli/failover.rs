@@ -1,0 +1,154 @@
+//! `slotgate failover`: a replica in its primary's place, without losing a write. Also what
+//! `switch-all-from` shares with it: show, ask, carry out.
+
+use super::{Exit, Output, bootstrap, nodes};
+use crate::backend::Credentials;
+use crate::config::Span;
+use crate::control::discover::Seed;
+use crate::control::hand_over;
+use crate::control::named::{self, Name};
+use crate::control::plan::failover::{HandOver, Refusal, failover};
+use crate::control::view::View;
+use serde_json::json;
+
+/// Let a replica take over from its primary, without losing a write
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  slotgate failover 10.0.0.4:6379 10.0.0.1:6379
+  slotgate failover 07c37dfe redis-0:6379 --yes
+  slotgate failover redis-3.redis:6379 redis-0.redis:6379 --dry-run --output json
+
+NODE is an address, or at least four digits that a node id begins with. Of a primary, its best replica
+takes over: the one whose link is up and that lacks least. Of a replica, this one does. The primary stops
+writes until the replica has all of them (CLUSTER FAILOVER); that takes some milliseconds. Ends when all
+nodes agree and all links are up. Refused (exit code 3) when the primary is down, the replica's link is
+down or too far behind, or no majority of primaries is there; FORCE and TAKEOVER, which may lose writes,
+are never used. SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
+pub struct Args {
+    /// The primary that hands over, or the replica that takes over
+    #[arg(value_name = "NODE")]
+    node: String,
+    #[command(flatten)]
+    cluster: nodes::Cluster,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How hand-overs are done, and shown.
+#[derive(clap::Args)]
+pub struct How {
+    /// How many bytes of its primary's writes a replica may lack when it is chosen; it gets them before it
+    /// takes over
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    pub max_lag: u64,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Show what would be done and change nothing
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// How long the nodes may take to agree after each step
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub timeout: Span,
+    /// The shape of the answer; with json, progress goes to the standard error and --yes or --dry-run is
+    /// needed
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let credentials = match prepare(&args.cluster, &args.how) {
+        Ok(credentials) => credentials,
+        Err(exit) => return Ok(exit),
+    };
+    nodes::runtime()?.block_on(async {
+        let view = args.cluster.observe(&credentials).await?;
+        let name = match args.node.parse::<Seed>() {
+            Ok(seed) => Name::At(nodes::resolve(&[seed], nodes::LIMIT).await?),
+            Err(_) => Name::Id(args.node.clone()),
+        };
+        let node = match named::find(&view, &args.node, &name) {
+            Ok(node) => node,
+            Err(error) => {
+                eprintln!("slotgate: {error}");
+                return Ok(Exit::Usage);
+            }
+        };
+        finish(&view, failover(&view, node, args.how.max_lag).map(|over| vec![over]), credentials, &args.how)
+            .await
+    })
+}
+
+/// Checks what can be checked before any node is asked.
+///
+/// # Errors
+/// How the command ends; why was printed.
+pub fn prepare(cluster: &nodes::Cluster, how: &How) -> Result<Credentials, Exit> {
+    if how.output == Output::Json && !how.yes && !how.dry_run {
+        eprintln!("slotgate: --output json asks no question; add --yes or --dry-run");
+        return Err(Exit::Usage);
+    }
+    cluster.login.credentials().map_err(|error| {
+        eprintln!("{error}");
+        Exit::Usage
+    })
+}
+
+/// Shows the hand-overs, asks, and carries them out.
+///
+/// # Errors
+/// A step failed.
+pub async fn finish(
+    view: &View,
+    planned: Result<Vec<HandOver>, Refusal>,
+    credentials: Credentials,
+    how: &How,
+) -> anyhow::Result<Exit> {
+    let is_json = how.output == Output::Json;
+    let overs = match planned {
+        Ok(overs) => overs,
+        Err(refusal) => {
+            eprintln!("slotgate: {refusal}; nothing was changed");
+            return Ok(Exit::Refused);
+        }
+    };
+    if overs.is_empty() {
+        say(&overs, "unchanged", is_json, "No primary with slots is there; nothing was changed.");
+        return Ok(Exit::Fine);
+    }
+    if !is_json {
+        for over in &overs {
+            println!("{} takes over from {} ({} bytes behind)", over.replica, over.primary, over.lag);
+        }
+    }
+    if how.dry_run {
+        say(&overs, "planned", is_json, "Nothing was changed: this was a dry run.");
+        return Ok(Exit::Fine);
+    }
+    if !how.yes && !nodes::is_confirmed()? {
+        println!("Nothing was changed: the answer was not 'yes'.");
+        return Ok(Exit::Wrong);
+    }
+    let config = hand_over::Config { credentials, limit: nodes::LIMIT, timeout: how.timeout.0 };
+    hand_over::carry_out(&config, view, &overs, |progress| bootstrap::say(progress, is_json)).await?;
+    say(&overs, "done", is_json, "Done: all nodes agree and all links are up.");
+    Ok(Exit::Fine)
+}
+
+fn say(overs: &[HandOver], result: &str, is_json: bool, text: &str) {
+    if !is_json {
+        println!("{text}");
+        return;
+    }
+    let over = |over: &HandOver| {
+        json!({
+            "replica": over.replica.addr.to_string(),
+            "replica_id": over.replica.id.as_str(),
+            "primary": over.primary.addr.to_string(),
+            "primary_id": over.primary.id.as_str(),
+            "lag_bytes": over.lag,
+            "action": over.action().to_string(),
+        })
+    };
+    println!("{:#}", json!({ "result": result, "hand_overs": overs.iter().map(over).collect::<Vec<_>>() }));
+}

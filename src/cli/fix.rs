@@ -1,0 +1,143 @@
+//! `slotgate fix`: open slots and slots without an owner, repaired without a question that nobody answers.
+
+use super::{Exit, Output, bootstrap, nodes};
+use crate::config::Span;
+use crate::control::fix::{self, Config};
+use crate::control::plan::fix::Fix;
+use crate::control::problem::join;
+use crate::topology::SlotRange;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Repair open slots and slots that nobody owns
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  slotgate fix redis-0:6379 --dry-run
+  slotgate fix redis-0:6379 --yes
+  slotgate fix redis-0:6379 --yes --allow-data-loss 93,100-120 --save-to lost.jsonl
+
+A move that both its ends know of is finished; of any other open slot the keys go back to the owner. A slot
+that nobody owns goes to the only node that holds keys of it, or, when none does, to the primary with the
+fewest slots. Slots that may lose keys are refused (exit code 3): those of which a node that does not answer
+may hold keys, and those of which several nodes hold keys while nobody owns them. --allow-data-loss with
+their numbers allows it; each key that is given up is saved to a file first. Nothing is ever flushed.
+Without a terminal, --yes is needed. Run again after it was cut short, it goes on. SLOTGATE_USER and
+SLOTGATE_PASSWORD count as for 'serve'.")]
+pub struct Args {
+    #[command(flatten)]
+    cluster: nodes::Cluster,
+    /// Slots that may lose keys, such as 93 or 93,100-120
+    #[arg(long, value_name = "SLOTS", value_delimiter = ',', value_parser = read_range)]
+    allow_data_loss: Vec<SlotRange>,
+    /// Where keys are saved before they are given up: a JSON object a line, with what RESTORE takes
+    #[arg(long, value_name = "FILE", default_value = "slotgate-lost-keys.jsonl")]
+    save_to: PathBuf,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Show what would be done and change nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// How long the nodes may take to agree
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    timeout: Span,
+    /// The shape of the answer; with json, progress goes to the standard error and --yes or --dry-run is
+    /// needed
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+fn read_range(text: &str) -> Result<SlotRange, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let range = first.trim().parse().ok().zip(last.trim().parse().ok());
+    range
+        .and_then(|(first, last)| SlotRange::new(first, last))
+        .ok_or_else(|| format!("{text:?} is not a slot (0 to 16383) or a range of slots such as 100-120"))
+}
+
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    let is_json = args.output == Output::Json;
+    if is_json && !args.yes && !args.dry_run {
+        eprintln!("slotgate: --output json asks no question; add --yes or --dry-run");
+        return Ok(Exit::Usage);
+    }
+    let credentials = match args.cluster.login.credentials() {
+        Ok(credentials) => credentials,
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(Exit::Usage);
+        }
+    };
+    let config = Config {
+        credentials,
+        limit: nodes::LIMIT,
+        timeout: args.timeout.0,
+        allowed: args.allow_data_loss,
+        save_to: args.save_to,
+    };
+    nodes::runtime()?.block_on(async {
+        let view = args.cluster.observe(&config.credentials).await?;
+        let fix = fix::plan(&config, &view).await?;
+        let left = if fix.refused.is_empty() { Exit::Fine } else { Exit::Refused };
+        if !is_json {
+            print!("{}", text(&fix));
+        }
+        if fix.actions.is_empty() {
+            say(&fix, "unchanged", is_json, "Nothing was changed.");
+            return Ok(left);
+        }
+        if args.dry_run {
+            say(&fix, "planned", is_json, "Nothing was changed: this was a dry run.");
+            return Ok(left);
+        }
+        if !args.yes && !nodes::is_confirmed()? {
+            println!("Nothing was changed: the answer was not 'yes'. Without a terminal, add --yes.");
+            return Ok(Exit::Wrong);
+        }
+        fix::carry_out(&config, &view, &fix, |progress| bootstrap::say(progress, is_json)).await?;
+        let done = match left {
+            Exit::Fine => "Done: every slot in doubt has one owner, and all nodes agree.",
+            _ => "Done, but for the slots that were refused.",
+        };
+        say(&fix, "fixed", is_json, done);
+        Ok(left)
+    })
+}
+
+fn text(fix: &Fix) -> String {
+    let mut out = String::new();
+    if fix.actions.is_empty() && fix.refused.is_empty() {
+        out += "No slot is open, and none is without an owner.\n";
+    }
+    for (ix, action) in fix.actions.iter().enumerate() {
+        out += &format!("  {}. {action}\n", ix + 1);
+    }
+    for refused in &fix.refused {
+        out += &format!("REFUSED: the slots {}: {}", join(&refused.slots, " "), refused.reason);
+        out += &match refused.reason.can_be_allowed() {
+            true => format!("; or allow it: --allow-data-loss {}\n", join(&refused.slots, ",")),
+            false => "\n".to_string(),
+        };
+    }
+    out
+}
+
+fn say(fix: &Fix, result: &str, is_json: bool, text: &str) {
+    if !is_json {
+        println!("{text}");
+        return;
+    }
+    let refused = fix.refused.iter().map(|refused| {
+        json!({
+            "slots": refused.slots.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "reason": refused.reason.to_string(),
+            "can_be_allowed": refused.reason.can_be_allowed(),
+        })
+    });
+    let shown = json!({
+        "result": result,
+        "actions": fix.actions.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "refused": refused.collect::<Vec<_>>(),
+    });
+    println!("{shown:#}");
+}

@@ -1,0 +1,78 @@
+//! Carries [`Action::Failover`](super::action::Action::Failover) out: `CLUSTER FAILOVER` on a replica,
+//! then a look at both sides until they have changed roles.
+//!
+//! The plain kind only: the primary stops writes until the replica has all of them. Never `FORCE` or
+//! `TAKEOVER`, which may lose writes (<https://redis.io/docs/latest/commands/cluster-failover/>).
+
+use super::act::{ActError, Acted, Actor};
+use super::action::Party;
+use super::node_client::{NodeClient, NodeError, Reply};
+use super::observe::Role;
+use super::view::Observation;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How often both are asked for their role; a failover between healthy nodes takes about 16 ms.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// A node gives a manual failover up after 5 s (`CLUSTER_MF_TIMEOUT`); then it may be asked for again.
+const GIVEN_UP_AFTER: Duration = Duration::from_millis(5500);
+/// Once more, as the votes of one try may have been lost.
+const TRIES: usize = 2;
+
+/// Why a replica did not take over.
+#[derive(Debug, thiserror::Error)]
+pub enum FailoverError {
+    #[error("{replica} will not take over: it does not follow {primary} (any more)")]
+    OtherPrimary { replica: SocketAddr, primary: SocketAddr },
+    #[error("{replica} will not take over: it is not connected to its primary and may lack writes")]
+    LinkDown { replica: SocketAddr },
+    #[error(
+        "{replica} did not take over from {primary} in {TRIES} tries of {GIVEN_UP_AFTER:?}; both serve as before. Is the \
+         load on {primary} too high for its replica to catch up, and can most primaries be reached by {replica}?"
+    )]
+    NotElected { replica: SocketAddr, primary: SocketAddr },
+}
+
+/// Lets the replica take over and waits until both have their new roles.
+pub(super) async fn fail_over(
+    actor: &Actor,
+    replica: &mut NodeClient,
+    node: &Observation,
+    primary: Party,
+) -> Result<Acted, ActError> {
+    let (me, addr) = (node.view.myself(), node.view.asked);
+    if me.primary.is_none() && !me.slots.is_empty() {
+        return Ok(Acted::AlreadyDone);
+    }
+    if me.primary != Some(primary.id) {
+        return Err(FailoverError::OtherPrimary { replica: addr, primary: primary.addr }.into());
+    }
+    if !matches!(node.info.role, Role::Replica { is_link_up: true, .. }) {
+        return Err(FailoverError::LinkDown { replica: addr }.into());
+    }
+    let (mut old, _) = actor.open(primary).await?;
+    for _ in 0..TRIES {
+        replica.call(&["CLUSTER", "FAILOVER"]).await?;
+        let deadline = Instant::now() + GIVEN_UP_AFTER;
+        while Instant::now() < deadline {
+            if is_primary(replica).await? && !is_primary(&mut old).await? {
+                return Ok(Acted::Done);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        if is_primary(replica).await? {
+            // It was elected; that the old primary has not heard of it yet is for the wait afterwards.
+            return Ok(Acted::Done);
+        }
+    }
+    Err(FailoverError::NotElected { replica: addr, primary: primary.addr }.into())
+}
+
+/// `ROLE` begins with `master` or `slave`.
+async fn is_primary(client: &mut NodeClient) -> Result<bool, NodeError> {
+    let Reply::Array(role) = client.call(&["ROLE"]).await? else {
+        return Err(NodeError::Unexpected { addr: client.addr(), what: "ROLE".into() });
+    };
+    Ok(matches!(role.first(), Some(Reply::BulkString(word)) if word.as_ref() == b"master"))
+}
