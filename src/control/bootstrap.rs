@@ -6,18 +6,24 @@
 use super::act::{ActError, Acted, Actor};
 use super::action::Action;
 use super::discover::Seed;
+use super::introduce::Introduced;
 use super::observe::observe_all;
 use super::plan::form::{Formation, Plan, Refusal, form};
 use super::problem::{Problem, join, problems, unknown_pairs};
+use super::sync_delay::Lifted;
 use super::view::{NodeView, View};
 use crate::backend::Credentials;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How often the nodes are asked while they get to know each other: gossip passes once a second.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Nodes that met the first one hear of each other by gossip within some seconds; those that have not by
+/// then are brought together themselves, so many at a look.
+const MEET_OTHERS: Duration = Duration::from_millis(250);
+const MEETINGS: usize = 64;
 /// A first contact that was lost is given up by the node after its node timeout, at least a second;
 /// then it is tried again.
 const MEET_AGAIN: Duration = Duration::from_secs(3);
@@ -92,6 +98,26 @@ pub fn plan(config: &Config, view: &View) -> Result<Formation, BootstrapError> {
 pub async fn carry_out(
     config: &Config,
     plan: &Plan,
+    progress: impl FnMut(Progress),
+) -> Result<(), BootstrapError> {
+    let primaries: BTreeSet<SocketAddr> = plan.actions.iter().filter_map(primary_of).collect();
+    let primaries: Vec<SocketAddr> = primaries.into_iter().collect();
+    let delays = Lifted::lift(&primaries, &config.credentials, config.limit).await;
+    let carried_out = carry_out_steps(config, plan, progress).await;
+    delays.restore().await;
+    carried_out
+}
+
+fn primary_of(action: &Action) -> Option<SocketAddr> {
+    match action {
+        Action::Replicate { primary, .. } => Some(primary.addr),
+        _ => None,
+    }
+}
+
+async fn carry_out_steps(
+    config: &Config,
+    plan: &Plan,
     mut progress: impl FnMut(Progress),
 ) -> Result<(), BootstrapError> {
     let ours = plan.members.iter().map(|member| member.party.id).collect();
@@ -128,6 +154,7 @@ pub async fn settle(
 ) -> Result<(), BootstrapError> {
     let deadline = Instant::now() + config.timeout;
     let mut told = Told::default();
+    let mut introduced = Introduced::default();
     loop {
         let view = observe_all(addrs, &config.credentials, config.limit).await;
         let problems = problems(&view, Some(config.replicas));
@@ -138,6 +165,7 @@ pub async fn settle(
             return Err(BootstrapError::Unsettled { limit: config.timeout, problems });
         }
         told.tell(&mut progress, waiting_for(&problems));
+        introduced.spread_roles(&view, &problems, &config.credentials, config.limit).await;
         sleep(LOOK_EVERY).await;
     }
 }
@@ -166,7 +194,7 @@ async fn wait_joined(
     progress: &mut impl FnMut(Progress),
 ) -> Result<(), BootstrapError> {
     let deadline = Instant::now() + config.timeout;
-    let mut meet_again = Instant::now() + MEET_AGAIN;
+    let mut meet_again = Instant::now() + MEET_OTHERS;
     let mut told = Told::default();
     loop {
         let view = look(config, plan).await;
@@ -188,7 +216,7 @@ async fn wait_joined(
                 unknown.iter().map(|(viewer, member)| (viewer.asked, member.asked)).collect();
             let party =
                 |addr| plan.members.iter().map(|member| member.party).find(|party| party.addr == addr);
-            for (viewer, member) in unknown {
+            for (viewer, member) in unknown.into_iter().take(MEETINGS) {
                 if let (Some(node), Some(other)) = (party(viewer.asked), party(member.asked))
                     // Of two that do not know each other one contact is enough, and two may cross.
                     && (viewer.asked < member.asked || !pairs.contains(&(member.asked, viewer.asked)))
