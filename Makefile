@@ -36,6 +36,11 @@ compare: ## Measure slotgate side by side with HAProxy and Envoy
 	@benches/compare/install-envoy
 	cargo bench --bench compare -- $(ARGS)
 
+.PHONY: torture
+torture: ## Fail nodes over, restart and kill them under load, and count what clients notice
+	@.ci/setup rust cc redis
+	cargo bench --bench lifecycle -- $(ARGS)
+
 .PHONY: lint
 lint: ## Check the format, the lints and the dependencies
 	@.ci/setup rust rust-lints cc
