@@ -219,19 +219,7 @@ impl Core {
                     self.forward(tag, &[frame]);
                 }
             }
-            All::Wait => {
-                // WAIT blocks its connection, so it has others than the shared ones.
-                let merge = Merge::new(Policy::Min, version, firsts.len(), false);
-                let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
-                self.sessions[ix].busy = Some(Busy::Blocked);
-                for (part, slot) in firsts.into_iter().enumerate() {
-                    let mut tag = self.tag(ix, ticket, command, Aim::Owner(slot));
-                    tag.part = part as u32;
-                    tag.lane = Lane::Exclusive;
-                    // WAIT counts from the connection's last command: one that comes after all writes.
-                    self.forward_after(tag, &[b"*1\r\n$4\r\nPING\r\n", frame], 1);
-                }
-            }
+            All::Wait => return self.send_wait(ix, command, firsts, request),
             _ => {
                 let policy = match all {
                     All::Sum => Policy::Sum,

@@ -42,6 +42,7 @@ mod settle;
 mod stats;
 mod subscriber;
 mod upload;
+mod wait;
 mod worker;
 
 pub use config::Config;
