@@ -6,6 +6,7 @@ use super::error_reply::ErrorReply;
 use super::fanout::{Merge, Policy, group_by_slot};
 use super::flight::{Aim, Held, Lane, Purpose, Tag};
 use super::info;
+use super::listeners;
 use super::pipeline::{Entry, Place, Ticket};
 use super::redirect::Cause;
 use super::router::{self, All, Handling, Local, Route, ScriptUse, Split};
@@ -13,7 +14,7 @@ use super::session::Busy;
 use crate::command::{CommandIx, KeyShape, Lookup};
 use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
-use crate::topology::Slot;
+use crate::topology::{NodeId, Slot};
 
 /// Whether a command was taken care of, or must be shown again later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,6 +227,14 @@ impl Core {
                     All::Concat => Policy::Concat,
                     All::LogicalAnd => Policy::LogicalAnd { known: self.known_scripts(request) },
                     All::Info => Policy::Info(Box::new(info::Request::new(request, self.gateway_facts()))),
+                    All::Listeners => {
+                        let nodes: Vec<NodeId> = firsts
+                            .iter()
+                            .filter_map(|slot| self.topology.primary_of(*slot).map(|node| node.id))
+                            .collect();
+                        let asked = listeners::Request::new(request, &self.stats.subscribers, &nodes);
+                        Policy::Listeners(Box::new(asked))
+                    }
                     _ => Policy::AllSucceed,
                 };
                 let is_write = traits.is_write || all == All::AllSucceed;

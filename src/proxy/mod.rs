@@ -28,6 +28,7 @@ mod kept;
 mod large_reply;
 mod links;
 mod listener;
+mod listeners;
 mod local;
 mod lost;
 mod pinned;

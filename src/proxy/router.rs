@@ -48,6 +48,8 @@ pub enum All {
     LogicalAnd,
     RandomKey,
     Info,
+    /// Who listens to which channels.
+    Listeners,
     /// One primary after the other, by cursor.
     Scan,
     Wait,
@@ -120,6 +122,11 @@ pub static HANDLINGS: &[(&str, Handling)] = {
         ("config|set", ToAll(All::AllSucceed)),
         ("config|resetstat", ToAll(All::AllSucceed)),
         ("wait", ToAll(All::Wait)),
+        ("pubsub|channels", ToAll(All::Listeners)),
+        ("pubsub|numsub", ToAll(All::Listeners)),
+        ("pubsub|numpat", ToAll(All::Listeners)),
+        ("pubsub|shardchannels", ToAll(All::Listeners)),
+        ("pubsub|shardnumsub", ToAll(All::Listeners)),
         ("config|get", Any),
         ("config|help", Any),
         ("function|list", Any),
