@@ -11,6 +11,7 @@ use super::pipeline::{Entry, Place, Ticket};
 use super::redirect::Cause;
 use super::router::{self, All, Handling, Local, Route, ScriptUse, Split};
 use super::session::Busy;
+use super::settings;
 use crate::command::{CommandIx, KeyShape, Lookup};
 use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
@@ -219,6 +220,13 @@ impl Core {
                     tag.part += 1;
                     self.forward(tag, &[frame]);
                 }
+            }
+            All::Settings => {
+                let own = settings::Own { listen: self.config.listen, max_clients: self.config.max_clients };
+                let merge = Merge::new(Policy::Settings(own), version, 1, false);
+                let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
+                let tag = self.tag(ix, ticket, command, Aim::Any);
+                self.forward(tag, &[frame]);
             }
             All::Wait => return self.send_wait(ix, command, firsts, request),
             _ => {

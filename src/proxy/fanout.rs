@@ -32,6 +32,8 @@ pub enum Policy {
     Info(Box<super::info::Request>),
     /// What all primaries and the gateway say of who listens becomes one: PUBSUB.
     Listeners(Box<super::listeners::Request>),
+    /// The values of one node, but for what is its own: CONFIG GET.
+    Settings(super::settings::Own),
 }
 
 /// One command whose reply is made of several.
@@ -154,6 +156,10 @@ impl Merge {
                 let replies: Vec<&[u8]> = (0..parts).map(|part| self.part(part)).collect();
                 let mut reply = ReplyWriter { out: &mut out, version: self.version };
                 super::listeners::merge(request, &replies, &mut reply);
+            }
+            Policy::Settings(own) => {
+                let mut reply = ReplyWriter { out: &mut out, version: self.version };
+                super::settings::rewrite(self.part(0), own, &mut reply);
             }
         }
         out

@@ -39,6 +39,7 @@ pub mod redirect;
 pub mod router;
 mod scripts;
 mod session;
+mod settings;
 mod settle;
 mod stats;
 mod subscriber;

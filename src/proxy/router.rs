@@ -50,6 +50,8 @@ pub enum All {
     Info,
     /// Who listens to which channels.
     Listeners,
+    /// Of one primary, without what is its own: CONFIG GET.
+    Settings,
     /// One primary after the other, by cursor.
     Scan,
     Wait,
@@ -127,7 +129,7 @@ pub static HANDLINGS: &[(&str, Handling)] = {
         ("pubsub|numpat", ToAll(All::Listeners)),
         ("pubsub|shardchannels", ToAll(All::Listeners)),
         ("pubsub|shardnumsub", ToAll(All::Listeners)),
-        ("config|get", Any),
+        ("config|get", ToAll(All::Settings)),
         ("config|help", Any),
         ("function|list", Any),
         ("function|dump", Any),
