@@ -3,7 +3,7 @@
 //! The owner moves the bytes; this keeps them in order. `T` is what the owner wants to know about a
 //! request when its reply comes.
 
-use super::handshake::{Credentials, Handshake, HandshakeError};
+use super::handshake::{Credentials, Handshake, HandshakeError, Release};
 use super::outbox::Outbox;
 use crate::resp::{ReplyScanner, Version};
 use crate::topology::NodeId;
@@ -39,6 +39,8 @@ pub struct Connection<T> {
     pub node: NodeId,
     pub version: Version,
     pub phase: Phase,
+    /// Which server the node is, once it has said so.
+    pub release: Option<Release>,
     /// The handshake's bytes that were not written yet.
     pub greeting: Vec<u8>,
     pub outbox: Outbox,
@@ -59,6 +61,7 @@ impl<T> Connection<T> {
             node,
             version,
             phase: Phase::Connecting,
+            release: None,
             greeting: Vec::new(),
             outbox: Outbox::default(),
             flights: VecDeque::new(),
@@ -89,6 +92,7 @@ impl<T> Connection<T> {
         let Phase::Greeting(handshake) = &mut self.phase else { return Ok(0) };
         let advance = handshake.advance(bytes)?;
         if advance.is_done {
+            self.release = handshake.release;
             self.phase = Phase::Up;
         }
         Ok(advance.consumed)

@@ -29,10 +29,38 @@ pub enum HandshakeError {
     InvalidReply(#[from] InvalidReply),
 }
 
+/// Which server a node is, as it says in its reply to HELLO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// `redis`, and not one of those that came of it.
+    pub is_redis: bool,
+    pub major: u16,
+    pub minor: u16,
+}
+
+impl Release {
+    /// Reads the fields `server` and `version` of a HELLO reply, in either protocol
+    /// (<https://redis.io/docs/latest/commands/hello/>).
+    fn parse(reply: &[u8]) -> Option<Release> {
+        let text = std::str::from_utf8(reply).ok()?;
+        // A field's name, the length of its value, the value.
+        let field = |name: &str| text.split("\r\n").skip_while(|line| *line != name).nth(2);
+        let mut version = field("version")?.split('.').map(|part| part.parse().ok());
+        Some(Release {
+            is_redis: field("server")? == "redis",
+            major: version.next()??,
+            minor: version.next()??,
+        })
+    }
+}
+
 /// The course of one handshake.
 #[derive(Debug)]
 pub struct Handshake {
     expected: Option<NodeId>,
+    version: Version,
+    /// What the node is, once it has said so; not all do.
+    pub release: Option<Release>,
     replies_left: usize,
     scanner: ReplyScanner,
     reply: Vec<u8>,
@@ -46,19 +74,23 @@ impl Handshake {
         credentials: &Credentials,
         expected: Option<NodeId>,
     ) -> Handshake {
-        let mut replies_left = 1;
+        let mut replies_left = 2;
         if let Some(password) = &credentials.password {
             replies_left += 1;
             let user = credentials.user.as_deref().map(str::as_bytes);
             let args = [Some(&b"AUTH"[..]), user, Some(password.expose())];
             write_request(out, args.into_iter().flatten().collect::<Vec<_>>());
         }
-        if version == Version::Resp3 {
-            replies_left += 1;
-            write_request(out, ["HELLO", "3"]);
-        }
+        write_request(out, ["HELLO", if version == Version::Resp3 { "3" } else { "2" }]);
         write_request(out, ["CLUSTER", "MYID"]);
-        Handshake { expected, replies_left, scanner: ReplyScanner::default(), reply: Vec::new() }
+        Handshake {
+            expected,
+            version,
+            release: None,
+            replies_left,
+            scanner: ReplyScanner::default(),
+            reply: Vec::new(),
+        }
     }
 
     /// Takes bytes of the node. Returns how many belonged to the handshake, and whether it is over.
@@ -84,7 +116,15 @@ impl Handshake {
         Ok(Advance { consumed: pos, is_done: true })
     }
 
-    fn check(&self) -> Result<(), HandshakeError> {
+    fn check(&mut self) -> Result<(), HandshakeError> {
+        let is_hello = self.replies_left == 1;
+        if is_hello {
+            self.release = Release::parse(&self.reply);
+        }
+        // Without HELLO a node speaks RESP2 all the same.
+        if is_hello && self.version == Version::Resp2 {
+            return Ok(());
+        }
         if let Some(error) = self.reply.strip_prefix(b"-") {
             return Err(HandshakeError::Refused(String::from_utf8_lossy(error.trim_ascii()).into_owned()));
         }
@@ -105,10 +145,31 @@ mod tests {
 
     const ID: &str = "9589b94f76e3727cae09be37b68609ca61a6a8ee";
 
+    fn begin(version: Version) -> Handshake {
+        Handshake::begin(&mut Vec::new(), version, &Credentials::default(), Some(ID.parse().unwrap()))
+    }
+
     fn run(replies: &str) -> Result<Advance, HandshakeError> {
-        let mut out = Vec::new();
-        Handshake::begin(&mut out, Version::Resp3, &Credentials::default(), Some(ID.parse().unwrap()))
-            .advance(replies.as_bytes())
+        begin(Version::Resp3).advance(replies.as_bytes())
+    }
+
+    #[test]
+    fn a_node_says_what_it_is_in_either_protocol() {
+        let fields = "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.2.10\r\n$5\r\nproto\r\n:2\r\n";
+        for (version, head) in [(Version::Resp2, "*6"), (Version::Resp3, "%3")] {
+            let mut handshake = begin(version);
+            handshake.advance(format!("{head}\r\n{fields}$40\r\n{ID}\r\n").as_bytes()).unwrap();
+            assert_eq!(handshake.release, Some(Release { is_redis: true, major: 7, minor: 2 }));
+        }
+    }
+
+    #[test]
+    fn a_node_that_knows_no_hello_is_spoken_to_in_the_old_protocol_only() {
+        let replies = format!("-ERR unknown command 'HELLO'\r\n$40\r\n{ID}\r\n");
+        let mut handshake = begin(Version::Resp2);
+        assert!(handshake.advance(replies.as_bytes()).unwrap().is_done);
+        assert_eq!(handshake.release, None);
+        assert!(matches!(run(&replies), Err(HandshakeError::Refused(_))));
     }
 
     #[test]
@@ -147,6 +208,6 @@ mod tests {
         let credentials =
             Credentials { user: Some("app".into()), password: Some(crate::secret::Secret::new("secret")) };
         Handshake::begin(&mut out, Version::Resp2, &credentials, None);
-        assert!(out.starts_with(b"*3\r\n$4\r\nAUTH\r\n$3\r\napp\r\n$6\r\nsecret\r\n*2\r\n"));
+        assert!(out.starts_with(b"*3\r\n$4\r\nAUTH\r\n$3\r\napp\r\n$6\r\nsecret\r\n*2\r\n$5\r\nHELLO"));
     }
 }

@@ -9,5 +9,5 @@ mod outbox;
 
 pub use backoff::Backoff;
 pub use connection::{Connection, Flight, Phase};
-pub use handshake::{Credentials, Handshake, HandshakeError};
+pub use handshake::{Credentials, Handshake, HandshakeError, Release};
 pub use outbox::{MAX_SLICES, Outbox};

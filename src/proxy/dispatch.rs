@@ -6,14 +6,16 @@ use super::error_reply::ErrorReply;
 use super::fanout::{Merge, Policy, group_by_slot};
 use super::flight::{Aim, Held, Lane, Purpose, Tag};
 use super::info;
+use super::listeners;
 use super::pipeline::{Entry, Place, Ticket};
 use super::redirect::Cause;
 use super::router::{self, All, Handling, Local, Route, ScriptUse, Split};
 use super::session::Busy;
+use super::settings;
 use crate::command::{CommandIx, KeyShape, Lookup};
 use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
-use crate::topology::Slot;
+use crate::topology::{NodeId, Slot};
 
 /// Whether a command was taken care of, or must be shown again later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,25 +221,28 @@ impl Core {
                     self.forward(tag, &[frame]);
                 }
             }
-            All::Wait => {
-                // WAIT blocks its connection, so it has others than the shared ones.
-                let merge = Merge::new(Policy::Min, version, firsts.len(), false);
+            All::Settings => {
+                let own = settings::Own { listen: self.config.listen, max_clients: self.config.max_clients };
+                let merge = Merge::new(Policy::Settings(own), version, 1, false);
                 let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
-                self.sessions[ix].busy = Some(Busy::Blocked);
-                for (part, slot) in firsts.into_iter().enumerate() {
-                    let mut tag = self.tag(ix, ticket, command, Aim::Owner(slot));
-                    tag.part = part as u32;
-                    tag.lane = Lane::Exclusive;
-                    // WAIT counts from the connection's last command: one that comes after all writes.
-                    self.forward_after(tag, &[b"*1\r\n$4\r\nPING\r\n", frame], 1);
-                }
+                let tag = self.tag(ix, ticket, command, Aim::Any);
+                self.forward(tag, &[frame]);
             }
+            All::Wait => return self.send_wait(ix, command, firsts, request),
             _ => {
                 let policy = match all {
                     All::Sum => Policy::Sum,
                     All::Concat => Policy::Concat,
                     All::LogicalAnd => Policy::LogicalAnd { known: self.known_scripts(request) },
                     All::Info => Policy::Info(Box::new(info::Request::new(request, self.gateway_facts()))),
+                    All::Listeners => {
+                        let nodes: Vec<NodeId> = firsts
+                            .iter()
+                            .filter_map(|slot| self.topology.primary_of(*slot).map(|node| node.id))
+                            .collect();
+                        let asked = listeners::Request::new(request, &self.stats.subscribers, &nodes);
+                        Policy::Listeners(Box::new(asked))
+                    }
                     _ => Policy::AllSucceed,
                 };
                 let is_write = traits.is_write || all == All::AllSucceed;

@@ -30,6 +30,10 @@ pub enum Policy {
     Scan { cursor: Cursor },
     /// The reports of all primaries become one server's: INFO.
     Info(Box<super::info::Request>),
+    /// What all primaries and the gateway say of who listens becomes one: PUBSUB.
+    Listeners(Box<super::listeners::Request>),
+    /// The values of one node, but for what is its own: CONFIG GET.
+    Settings(super::settings::Own),
 }
 
 /// One command whose reply is made of several.
@@ -148,6 +152,15 @@ impl Merge {
                 let text = super::info::merge(request, &reports);
                 ReplyWriter { out: &mut out, version: self.version }.verbatim(&text);
             }
+            Policy::Listeners(request) => {
+                let replies: Vec<&[u8]> = (0..parts).map(|part| self.part(part)).collect();
+                let mut reply = ReplyWriter { out: &mut out, version: self.version };
+                super::listeners::merge(request, &replies, &mut reply);
+            }
+            Policy::Settings(own) => {
+                let mut reply = ReplyWriter { out: &mut out, version: self.version };
+                super::settings::rewrite(self.part(0), own, &mut reply);
+            }
         }
         out
     }
@@ -237,7 +250,7 @@ fn rewrite_cursor(reply: &[u8], cursor: &Cursor, out: &mut Vec<u8>) {
 }
 
 /// The number in `:n` or a bulk; 0 when there is none.
-fn integer(reply: &[u8]) -> i64 {
+pub fn integer(reply: &[u8]) -> i64 {
     std::str::from_utf8(text_of(reply)).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
@@ -252,14 +265,14 @@ pub fn text_of(reply: &[u8]) -> &[u8] {
 }
 
 /// How many elements an array or set has, and their bytes.
-fn array(reply: &[u8]) -> (usize, &[u8]) {
+pub fn array(reply: &[u8]) -> (usize, &[u8]) {
     let Some(end) = memchr::memchr(b'\n', reply) else { return (0, b"") };
     let count = std::str::from_utf8(reply[1..end].trim_ascii_end()).ok().and_then(|count| count.parse().ok());
     (count.unwrap_or(0), &reply[end + 1..])
 }
 
 /// The first reply of several, and the rest.
-fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let advance = ReplyScanner::default().advance(bytes).ok()?;
     advance.is_done.then(|| bytes.split_at(advance.consumed))
 }

@@ -266,6 +266,11 @@ impl Core {
         if self.traits[usize::from(tag.command.0)].script == Some(ScriptUse::Calls) {
             self.load_scripts(backend, &tag, &held.request);
         }
+        if self.is_wait(&tag) {
+            self.push_wait(backend, tag, &held.request);
+            self.mark_backend(backend);
+            return None;
+        }
         let wire = &mut self.backends[backend].wire;
         if let Aim::Asked { .. } = tag.aim {
             wire.push(&[ASKING, &held.request], held.skip + 1, tag);

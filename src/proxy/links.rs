@@ -237,7 +237,7 @@ impl Core {
             reconnect.not_before = self.now + reconnect.backoff.next_wait();
             self.shared.hint_stale();
         }
-        self.subscriber_lost(ix);
+        self.subscriber_lost(ix, key.1);
         self.lose_flights(&mut backend);
     }
 }

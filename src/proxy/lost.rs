@@ -56,7 +56,7 @@ impl Core {
             let was_sent = wire.outbox.was_front_sent(len as usize);
             // Of a streamed request nothing is kept.
             let request = if len == 0 { &[] } else { wire.outbox.front(len as usize) };
-            let request = request.strip_prefix(ASKING).unwrap_or(request).to_vec();
+            let request = self.own_request(&tag, request.strip_prefix(ASKING).unwrap_or(request)).to_vec();
             wire.outbox.pop_front(len as usize);
             let is_repeatable = !request.is_empty()
                 && (!was_sent

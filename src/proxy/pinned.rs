@@ -10,7 +10,7 @@ use super::dispatch::Handled;
 use super::error_reply::ErrorReply;
 use super::flight::{Aim, Lane, Tag};
 use super::pipeline::Place;
-use super::router::{Handling, Local, Route, TimeoutAt};
+use super::router::{All, Handling, Local, Route, TimeoutAt};
 use super::session::{Busy, Watch};
 use crate::command::{CommandIx, Flags, Spec};
 use crate::resp::{ReplyWriter, Request, write_request};
@@ -19,7 +19,7 @@ use crate::topology::Slot;
 
 /// The request that begins a transaction on a node.
 pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 /// What one transaction may queue: kept here until EXEC.
 const TRANSACTION_BYTES: usize = 32 << 20;
 
@@ -313,21 +313,21 @@ impl Core {
         if tag.lane == Lane::Shared {
             return Some(frame);
         }
-        let Handling::Blocking(timeout) = self.traits[usize::from(tag.command.0)].handling else {
-            return Some(frame);
-        };
+        let handling = self.traits[usize::from(tag.command.0)].handling;
+        let (Handling::Blocking(_) | Handling::All(All::Wait)) = handling else { return Some(frame) };
         let came_at = self.session_of(tag.session)?.pipeline.get_mut(tag.ticket)?.came_at;
         let waited = (self.now_us - came_at) as f64 / 1e6;
         let mut scanner = crate::resp::RequestScanner::default();
         scanner.scan(&frame, crate::resp::Limits::USUAL).ok()?;
         let request = Request::new(&frame, scanner.args());
-        let (at, unit) = match timeout {
-            TimeoutAt::First => (1, 1.0),
-            TimeoutAt::Last => (request.len() - 1, 1.0),
-            TimeoutAt::BlockOption => match super::router::find_block_option(&request) {
+        let (at, unit) = match handling {
+            Handling::Blocking(TimeoutAt::First) => (1, 1.0),
+            Handling::Blocking(TimeoutAt::BlockOption) => match super::router::find_block_option(&request) {
                 Some(at) => (at, 1000.0),
                 None => return Some(frame.to_vec()),
             },
+            Handling::All(_) => (request.len() - 1, 1000.0),
+            _ => (request.len() - 1, 1.0),
         };
         let given: f64 =
             std::str::from_utf8(request.get(at)?).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0);
@@ -345,10 +345,16 @@ impl Core {
         Some(out)
     }
 
-    /// What any blocking command answers when its time is over (`replyToBlockedClientOnTimeout`).
+    /// What any blocking command answers when its time is over (`replyToBlockedClientOnTimeout`); of
+    /// a WAIT, no replica is known to have anything.
     pub fn time_is_over(&self, tag: &Tag) -> Vec<u8> {
         let mut out = Vec::new();
-        ReplyWriter { out: &mut out, version: tag.version }.null_array();
+        let mut reply = ReplyWriter { out: &mut out, version: tag.version };
+        if self.is_wait(tag) {
+            reply.integer(0)
+        } else {
+            reply.null_array()
+        }
         out
     }
 

@@ -13,7 +13,7 @@ use super::subscriber::Asked;
 use crate::resp::{ReplyWriter, Request};
 use crate::telemetry::{Family, Outcome};
 use crate::topology::Slot;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 
 pub type Name = Box<[u8]>;
@@ -33,6 +33,8 @@ pub struct Subscriptions {
     pub(super) asked: VecDeque<Asked>,
     pub(super) topics: FxHashMap<(Kind, Name), Topic>,
     by_session: FxHashMap<SessionKey, Vec<(Kind, Name)>>,
+    /// What the node has confirmed on that connection.
+    pub(super) carried: FxHashSet<(Kind, Name)>,
     /// SUBSCRIBE commands that wait for the node to confirm.
     pub(super) pending: Vec<Pending>,
 }

@@ -48,6 +48,10 @@ pub enum All {
     LogicalAnd,
     RandomKey,
     Info,
+    /// Who listens to which channels.
+    Listeners,
+    /// Of one primary, without what is its own: CONFIG GET.
+    Settings,
     /// One primary after the other, by cursor.
     Scan,
     Wait,
@@ -120,7 +124,12 @@ pub static HANDLINGS: &[(&str, Handling)] = {
         ("config|set", ToAll(All::AllSucceed)),
         ("config|resetstat", ToAll(All::AllSucceed)),
         ("wait", ToAll(All::Wait)),
-        ("config|get", Any),
+        ("pubsub|channels", ToAll(All::Listeners)),
+        ("pubsub|numsub", ToAll(All::Listeners)),
+        ("pubsub|numpat", ToAll(All::Listeners)),
+        ("pubsub|shardchannels", ToAll(All::Listeners)),
+        ("pubsub|shardnumsub", ToAll(All::Listeners)),
+        ("config|get", ToAll(All::Settings)),
         ("config|help", Any),
         ("function|list", Any),
         ("function|dump", Any),

@@ -148,17 +148,29 @@ impl Core {
         }
         if front.skip > 0 {
             front.skip -= 1;
-            if reply[0] == b'-' && backend.bounce.is_none() && verdict(reply) != Verdict::Final {
-                backend.bounce = Some(reply.to_vec());
+            if backend.bounce.is_none() {
+                let tag = front.tag;
+                let is_bounce = reply[0] == b'-' && verdict(reply) != Verdict::Final;
+                let bounce = if is_bounce { Some(reply.to_vec()) } else { self.refusal_of_wait(&tag, reply) };
+                self.backends[ix].bounce = bounce;
             }
             return;
         }
-        if reply[0] == b'-' {
-            return self.on_error(ix, reply);
+        if reply[0] == b'-' || backend.bounce.is_some() {
+            let tag = front.tag;
+            if self.is_wait(&tag)
+                && let Some(refusal) = self.backends[ix].bounce.take()
+            {
+                return self.on_error(ix, &refusal);
+            }
+            if reply[0] == b'-' {
+                return self.on_error(ix, reply);
+            }
+            self.backends[ix].bounce = None;
         }
+        let backend = &mut self.backends[ix];
         let Some(flight) = backend.wire.flights.pop_front() else { return };
         backend.wire.outbox.pop_front(flight.len as usize);
-        backend.bounce = None;
         if flight.tag.lane == Lane::Exclusive && flight.tag.purpose == Purpose::Answer {
             self.keep_watching(ix, &flight.tag);
             self.end_watched(ix, &flight.tag);
@@ -244,8 +256,16 @@ impl Core {
         let backend = &mut self.backends[ix];
         let Some(Flight { len, skip: _, mut tag }) = backend.wire.flights.pop_front() else { return };
         let sent = if len == 0 { &[] } else { backend.wire.outbox.front(len as usize) };
-        let request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
+        let mut request = sent.strip_prefix(ASKING).unwrap_or(sent).to_vec();
         backend.wire.outbox.pop_front(len as usize);
+        let (mut aim, mut cause, mut is_at_once) = (aim, cause, is_at_once);
+        if self.is_wait(&tag) {
+            (request, aim) = self.unpush_wait(ix, &tag, aim, &request);
+            if cause == Cause::Ask {
+                // Not there, but here and with another key.
+                (cause, is_at_once) = (Cause::TryAgain, false);
+            }
+        }
         if tag.purpose == Purpose::Discard || request.is_empty() {
             if tag.purpose == Purpose::Answer {
                 // A streamed request: its bytes are gone.

@@ -2,8 +2,10 @@
 //! client comes, goes or names itself, or uses scripts; never per ordinary command.
 
 use super::scripts::Scripts;
+use crate::topology::NodeId;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -40,6 +42,8 @@ pub struct Stats {
 pub struct Subscribers {
     pub channels: DashMap<Box<[u8]>, usize>,
     pub patterns: DashMap<Box<[u8]>, usize>,
+    /// By how many of our connections each node is subscribed to them: whether a pattern, and its name.
+    carried: DashMap<NodeId, HashMap<(bool, Box<[u8]>), usize>>,
 }
 
 impl Subscribers {
@@ -53,6 +57,32 @@ impl Subscribers {
             *count = count.saturating_sub(1);
         }
         topics.remove_if(name, |_, count| *count == 0);
+    }
+
+    /// A connection of ours to a node is subscribed.
+    pub fn carry(&self, node: NodeId, is_pattern: bool, name: &[u8]) {
+        *self.carried.entry(node).or_default().entry((is_pattern, name.into())).or_insert(0) += 1;
+    }
+
+    /// And is not any more.
+    pub fn drop_carried(&self, node: NodeId, is_pattern: bool, name: &[u8]) {
+        if let Some(mut carried) = self.carried.get_mut(&node) {
+            let topic = (is_pattern, name.into());
+            let left = carried.get(&topic).map_or(0, |count| count.saturating_sub(1));
+            if left > 0 {
+                carried.insert(topic, left)
+            } else {
+                carried.remove(&topic)
+            };
+        }
+        self.carried.remove_if(&node, |_, carried| carried.is_empty());
+    }
+
+    /// The channels, or patterns, that our connections to a node are subscribed to, and how many are.
+    pub fn carried_at(&self, node: NodeId, is_pattern: bool) -> Vec<(Box<[u8]>, usize)> {
+        let Some(carried) = self.carried.get(&node) else { return Vec::new() };
+        let wanted = carried.iter().filter(|((kind, _), _)| *kind == is_pattern);
+        wanted.map(|((_, name), count)| (name.clone(), *count)).collect()
     }
 
     fn topics(&self, is_pattern: bool) -> &DashMap<Box<[u8]>, usize> {

@@ -13,7 +13,7 @@ use super::pubsub::{Kind, Name, Pending};
 use super::session::Busy;
 use crate::resp::{ReplyScanner, Version, write_request};
 use crate::telemetry::{Family, Outcome};
-use crate::topology::Health;
+use crate::topology::{Health, NodeId};
 use std::time::Duration;
 
 /// The subscribed connection is taken for dead when it says nothing for so long, though asked.
@@ -77,10 +77,13 @@ impl Core {
     }
 
     /// A connection was closed; if it was the subscribed one, another takes its place.
-    pub fn subscriber_lost(&mut self, backend: usize) {
+    pub fn subscriber_lost(&mut self, backend: usize, node: NodeId) {
         if self.subscriptions.is_subscriber(backend) {
             self.subscriptions.backend = None;
             self.subscriptions.asked.clear();
+            for (kind, name) in self.subscriptions.carried.drain() {
+                self.stats.subscribers.drop_carried(node, kind == Kind::Pattern, &name);
+            }
         }
     }
 
@@ -119,8 +122,13 @@ impl Core {
             b"pmessage" => Kind::Pattern,
             b"subscribe" => return self.on_confirmed(Kind::Channel, parts[1]),
             b"psubscribe" => return self.on_confirmed(Kind::Pattern, parts[1]),
-            _ => {
+            word => {
                 self.subscriptions.asked.pop_front();
+                match word {
+                    b"unsubscribe" => self.put_down(Kind::Channel, parts[1]),
+                    b"punsubscribe" => self.put_down(Kind::Pattern, parts[1]),
+                    _ => {}
+                }
                 return;
             }
         };
@@ -130,7 +138,23 @@ impl Core {
         }
     }
 
+    /// The node is not subscribed to it any more.
+    fn put_down(&mut self, kind: Kind, name: &[u8]) {
+        if let Some(backend) = self.subscriptions.backend
+            && self.subscriptions.carried.remove(&(kind, Name::from(name)))
+        {
+            let node = self.backends[backend].wire.node;
+            self.stats.subscribers.drop_carried(node, kind == Kind::Pattern, name);
+        }
+    }
+
     fn on_confirmed(&mut self, kind: Kind, name: &[u8]) {
+        if let Some(backend) = self.subscriptions.backend
+            && self.subscriptions.carried.insert((kind, Name::from(name)))
+        {
+            let node = self.backends[backend].wire.node;
+            self.stats.subscribers.carry(node, kind == Kind::Pattern, name);
+        }
         if let Some(Asked::Topics { unanswered, .. }) = self.subscriptions.asked.front_mut() {
             *unanswered -= 1;
             if *unanswered == 0 {

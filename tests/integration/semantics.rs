@@ -12,3 +12,4 @@ mod pubsub;
 mod relay;
 mod scripts;
 mod transactions;
+mod wait;

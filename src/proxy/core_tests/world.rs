@@ -373,7 +373,8 @@ impl World {
         self.work();
         for ix in self.wires.keys().copied().collect::<Vec<_>>() {
             if matches!(self.core.backends[ix].wire.phase, Phase::Greeting(_)) {
-                self.run(ix, 1);
+                // HELLO and CLUSTER MYID.
+                self.run(ix, 2);
                 self.deliver(ix, usize::MAX);
             }
         }

@@ -197,6 +197,8 @@ impl Shared {
                 None => self.nodes(node),
             },
             "INFO SERVER" => "# Server\r\nredis_version:7.0.15\r\n".to_owned(),
+            // Old nodes do not know it, others need not tell what they are.
+            "HELLO 2" => return Some(say("-ERR unknown command\r\n")),
             "COMMAND" => return Some(say("-ERR not told\r\n")),
             "PING" => return Some(say("+PONG\r\n")),
             _ => return None,
