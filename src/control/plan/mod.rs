@@ -2,3 +2,4 @@
 
 pub mod form;
 mod placement;
+pub mod rebalance;
