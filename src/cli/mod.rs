@@ -9,7 +9,10 @@ mod config;
 mod demo;
 mod explain;
 mod explanation;
+mod move_slots;
+mod moving;
 mod nodes;
+mod rebalance;
 mod serve;
 
 use crate::config::Settings;
@@ -62,6 +65,7 @@ pub enum Output {
   slotgate serve --seed redis-0:6379,redis-1:6379
   slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
   slotgate check redis-0:6379
+  slotgate rebalance --use-empty redis-0:6379
   slotgate explain --seed redis-0:6379 SET user:{42}:name x
   slotgate config show
 
@@ -80,6 +84,8 @@ enum Command {
     Serve(Box<serve::Args>),
     Bootstrap(bootstrap::Args),
     Check(check::Args),
+    MoveSlots(move_slots::Args),
+    Rebalance(rebalance::Args),
     Demo(Box<demo::Args>),
     #[command(subcommand)]
     Config(config::Command),
@@ -94,6 +100,8 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Bootstrap(args) => bootstrap::run(args),
         Command::Check(args) => check::run(args),
+        Command::MoveSlots(args) => move_slots::run(&args),
+        Command::Rebalance(args) => rebalance::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(command) => config::run(command),
         Command::Explain(args) => explain::run(args),

@@ -8,6 +8,7 @@ pub mod action;
 pub mod agree;
 pub mod bootstrap;
 pub mod discover;
+pub mod migrate;
 pub mod node_client;
 pub mod observe;
 pub mod plan;
