@@ -14,7 +14,10 @@ mod explain;
 mod explanation;
 mod failover;
 mod fix;
+mod move_slots;
+mod moving;
 mod nodes;
+mod rebalance;
 mod serve;
 mod set_timeout;
 mod status;
@@ -71,6 +74,7 @@ pub enum Output {
   slotgate serve --seed redis-0:6379,redis-1:6379
   slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
   slotgate check redis-0:6379
+  slotgate rebalance --use-empty redis-0:6379
   slotgate explain --seed redis-0:6379 SET user:{42}:name x
   slotgate config show
 
@@ -96,6 +100,8 @@ enum Command {
     SwitchAllFrom(switch_all_from::Args),
     Call(call::Args),
     SetTimeout(set_timeout::Args),
+    MoveSlots(move_slots::Args),
+    Rebalance(rebalance::Args),
     Demo(Box<demo::Args>),
     #[command(subcommand)]
     Config(config::Command),
@@ -117,6 +123,8 @@ pub fn run() -> ExitCode {
         Command::SwitchAllFrom(args) => switch_all_from::run(args),
         Command::Call(args) => call::run(args),
         Command::SetTimeout(args) => set_timeout::run(args),
+        Command::MoveSlots(args) => move_slots::run(&args),
+        Command::Rebalance(args) => rebalance::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(command) => config::run(command),
         Command::Explain(args) => explain::run(args),

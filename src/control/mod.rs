@@ -14,6 +14,7 @@ pub mod failover;
 pub mod fix;
 pub mod hand_over;
 pub mod introduce;
+pub mod migrate;
 pub mod named;
 pub mod node_client;
 pub mod observe;

@@ -82,6 +82,11 @@ impl NodeClient {
         self.addr
     }
 
+    /// How long each later question may take.
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// Whether the next question can be asked on this connection.
     pub fn is_usable(&self) -> bool {
         self.is_usable

@@ -4,3 +4,4 @@ pub mod failover;
 pub mod fix;
 pub mod form;
 mod placement;
+pub mod rebalance;

@@ -1,0 +1,197 @@
+//! migrate: moves slots with their keys from primary to primary while clients go on.
+//!
+//! A [`Move`] is cut into batches of slots (`batch`); a batch is opened, its keys are moved (`keys`), and
+//! the slots are handed over, the target first. Slots that an earlier run left open are finished or closed
+//! before (`unfinished`). Nothing is remembered: what the nodes say is the state, so a run that was killed
+//! is continued by the next one.
+
+mod batch;
+mod journey;
+mod keys;
+pub mod room;
+pub mod unfinished;
+
+pub use journey::{Journey, JourneyError, ready_holders};
+
+use super::action::Party;
+use super::node_client::{NodeClient, NodeError, Reply};
+use super::plan::rebalance::Move;
+use super::view::View;
+use crate::backend::Credentials;
+use crate::topology::{NodeId, Slot};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// How long one question to a node of a move may take: a pipeline of MIGRATEs whose target stopped
+/// answering fails one by one, each after its own timeout.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// A slow reader of events holds the moves up rather than memory.
+const EVENTS: usize = 256;
+
+/// What happens while slots move.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// So many slots more have their new owner, so many keys were moved with them.
+    Moved { slots: usize, keys: u64 },
+    /// A key that stops both nodes while it is moved.
+    BigKey { key: String, slot: Slot, bytes: u64 },
+    /// Something that people should know.
+    Note(String),
+}
+
+/// Why slots stopped moving. What was moved stays so.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(
+        "the key {key:?} of slot {slot} has one value on {source_node} and another on {target}: keep the right one \
+         by deleting the other (redis-cli: ASKING, then DEL)"
+    )]
+    Conflict { key: String, slot: Slot, source_node: SocketAddr, target: SocketAddr },
+    #[error(
+        "{target} has no memory left for the keys of slot {slot}: raise its maxmemory, or move fewer slots"
+    )]
+    Full { target: SocketAddr, slot: Slot },
+    #[error("{source_node} could not hand keys of slot {slot} to {target}: {text}")]
+    Refused { slot: Slot, source_node: SocketAddr, target: SocketAddr, text: String },
+    #[error("the keys of slot {slot} do not leave {source_node}")]
+    Stuck { slot: Slot, source_node: SocketAddr },
+    #[error("a move ended unexpectedly: {0}")]
+    Panicked(String),
+}
+
+/// A request to end: batches under way are finished, none is begun.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Whom a move must talk to.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub credentials: Credentials,
+    /// For connecting, and for questions that no key is moved by.
+    pub limit: Duration,
+    pub primaries: Vec<Party>,
+    replicas: HashMap<NodeId, Vec<SocketAddr>>,
+}
+
+impl Cluster {
+    /// The nodes that were observed.
+    pub fn of(view: &View, credentials: Credentials, limit: Duration) -> Cluster {
+        let mut cluster = Cluster { credentials, limit, primaries: Vec::new(), replicas: HashMap::new() };
+        for node in &view.nodes {
+            let (id, addr) = (node.view.id(), node.view.asked);
+            match node.view.myself().primary {
+                None => cluster.primaries.push(Party { id, addr }),
+                Some(primary) => cluster.replicas.entry(primary).or_default().push(addr),
+            }
+        }
+        cluster
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> Result<NodeClient, NodeError> {
+        let mut client = NodeClient::connect(addr, &self.credentials, self.limit).await?;
+        client.set_limit(PATIENCE);
+        Ok(client)
+    }
+}
+
+/// Carries moves out, at once where neither source nor target is the same; `tell` hears what happens.
+///
+/// # Errors
+/// The first move that failed; the others finish the batch they are at. A slot that could not be
+/// finished stays open, which the next run repairs.
+pub async fn migrate(
+    cluster: &Arc<Cluster>,
+    moves: Vec<Move>,
+    stop: &Stop,
+    mut tell: impl FnMut(Event),
+) -> Result<(), MigrateError> {
+    let (events, mut heard) = mpsc::channel(EVENTS);
+    let (mut waiting, mut busy) = (moves, Vec::<(NodeId, NodeId)>::new());
+    let mut running = JoinSet::new();
+    let mut failed = None;
+    loop {
+        while let Some(at) = waiting.iter().position(|step| is_apart(step, &busy)) {
+            let step = waiting.swap_remove(at);
+            busy.push((step.source.id, step.target.id));
+            let (cluster, events, stop) = (cluster.clone(), events.clone(), stop.clone());
+            running.spawn(async move {
+                let ended = batch::carry_out(&cluster, &step, &events, &stop).await;
+                (step, ended)
+            });
+        }
+        tokio::select! {
+            biased;
+            Some(event) = heard.recv() => tell(event),
+            ended = running.join_next() => match ended {
+                None => break,
+                Some(Ok((step, ended))) => {
+                    busy.retain(|pair| *pair != (step.source.id, step.target.id));
+                    if let Err(error) = ended {
+                        failed.get_or_insert(error);
+                        stop.request();
+                    }
+                    if stop.is_requested() {
+                        waiting.clear();
+                    }
+                }
+                Some(Err(error)) => {
+                    failed.get_or_insert(MigrateError::Panicked(error.to_string()));
+                    stop.request();
+                    waiting.clear();
+                }
+            },
+        }
+    }
+    while let Ok(event) = heard.try_recv() {
+        tell(event);
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Whether a move shares no node with those under way: MIGRATE stops both its nodes while it runs.
+fn is_apart(step: &Move, busy: &[(NodeId, NodeId)]) -> bool {
+    let ids = [step.source.id, step.target.id];
+    busy.iter().all(|(source, target)| !ids.contains(source) && !ids.contains(target))
+}
+
+/// A request in words.
+type Words = Vec<Vec<u8>>;
+
+fn words<const N: usize>(words: [&str; N]) -> Words {
+    words.map(|word| word.as_bytes().to_vec()).to_vec()
+}
+
+fn set_slot(slot: Slot, state: &str, node: NodeId) -> Words {
+    words(["CLUSTER", "SETSLOT", &slot.to_string(), state, node.as_str()])
+}
+
+/// Asks all of it in one write.
+async fn ask(
+    client: &mut NodeClient,
+    questions: &[Words],
+) -> Result<Vec<Result<Reply, NodeError>>, NodeError> {
+    let questions: Vec<&[Vec<u8>]> = questions.iter().map(Vec::as_slice).collect();
+    client.call_all(&questions).await
+}
+
+/// Asks all of it in one write; the first refusal is an error.
+async fn ask_all(client: &mut NodeClient, questions: &[Words]) -> Result<Vec<Reply>, NodeError> {
+    ask(client, questions).await?.into_iter().collect()
+}
