@@ -124,6 +124,7 @@ fn line(answer: &Result<Reply, NodeError>) -> String {
 /// A reply as one line, unless it has lines of its own.
 fn reply_text(reply: &Reply) -> String {
     match reply {
+        Reply::BulkString(bytes) if bytes.is_empty() => "\"\"".into(),
         Reply::SimpleString(bytes) | Reply::BulkString(bytes) => {
             String::from_utf8_lossy(bytes).replace('\r', "")
         }

@@ -1,5 +1,6 @@
 //! `slotgate doctor`: what is wrong or will hurt, why, and the command that repairs it.
 
+use super::table::things;
 use super::{Exit, Output, nodes};
 use crate::control::doctor::{Finding, SETTINGS, Severity, diagnose};
 use crate::control::observe::observe_settings;
@@ -62,10 +63,14 @@ fn text(findings: &[Finding], nodes: usize) -> String {
     }
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    let hints = count(Severity::Hint);
+    let (nodes, hints) = (things(nodes, "node"), things(count(Severity::Hint), "hint"));
     out += &match errors + warnings {
-        0 => format!("{nodes} nodes looked at: nothing is wrong, {hints} hints.\n"),
-        _ => format!("{nodes} nodes looked at: {errors} errors, {warnings} warnings, {hints} hints.\n"),
+        0 => format!("{nodes} looked at: nothing is wrong, {hints}.\n"),
+        _ => format!(
+            "{nodes} looked at: {}, {}, {hints}.\n",
+            things(errors, "error"),
+            things(warnings, "warning")
+        ),
     };
     out
 }

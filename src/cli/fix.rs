@@ -4,7 +4,7 @@ use super::{Exit, Output, bootstrap, nodes};
 use crate::config::Span;
 use crate::control::fix::{self, Config};
 use crate::control::plan::fix::Fix;
-use crate::control::problem::join;
+use crate::control::problem::{Problem, join, problems};
 use crate::topology::SlotRange;
 use serde_json::json;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ that nobody owns goes to the only node that holds keys of it, or, when none does
 fewest slots. Slots that may lose keys are refused (exit code 3): those of which a node that does not answer
 may hold keys, and those of which several nodes hold keys while nobody owns them. --allow-data-loss with
 their numbers allows it; each key that is given up is saved to a file first. Nothing is ever flushed.
-Without a terminal, --yes is needed. Run again after it was cut short, it goes on. SLOTGATE_USER and
-SLOTGATE_PASSWORD count as for 'serve'.")]
+Without a terminal, --yes is needed. Run again after it was cut short, it goes on. Exit code 1 when something
+that is not about slots is wrong. SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
 pub struct Args {
     #[command(flatten)]
     cluster: nodes::Cluster,
@@ -78,9 +78,20 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     nodes::runtime()?.block_on(async {
         let view = args.cluster.observe(&config.credentials).await?;
         let fix = fix::plan(&config, &view).await?;
-        let left = if fix.refused.is_empty() { Exit::Fine } else { Exit::Refused };
+        let others = problems(&view, None).into_iter().filter(|problem| !is_about_slots(problem)).count();
+        let left = match (fix.refused.is_empty(), others) {
+            (false, _) => Exit::Refused,
+            (true, 0) => Exit::Fine,
+            _ => Exit::Wrong,
+        };
         if !is_json {
             print!("{}", text(&fix));
+            if let Some(node) = view.nodes.first().filter(|_| others > 0) {
+                println!(
+                    "{others} things that are not about slots are wrong too: 'slotgate doctor {}' says how to repair them.",
+                    node.view.asked
+                );
+            }
         }
         if fix.actions.is_empty() {
             say(&fix, "unchanged", is_json, "Nothing was changed.");
@@ -96,12 +107,23 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         }
         fix::carry_out(&config, &view, &fix, |progress| bootstrap::say(progress, is_json)).await?;
         let done = match left {
-            Exit::Fine => "Done: every slot in doubt has one owner, and all nodes agree.",
-            _ => "Done, but for the slots that were refused.",
+            Exit::Refused => "Done, but for the slots that were refused.",
+            _ => "Done: every slot in doubt has one owner, and all nodes agree.",
         };
         say(&fix, "fixed", is_json, done);
         Ok(left)
     })
+}
+
+/// What this command is for, or what goes away with it.
+fn is_about_slots(problem: &Problem) -> bool {
+    matches!(
+        problem,
+        Problem::Open { .. }
+            | Problem::Uncovered { .. }
+            | Problem::NotServing { .. }
+            | Problem::Disagreement { .. }
+    )
 }
 
 fn text(fix: &Fix) -> String {

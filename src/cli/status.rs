@@ -8,7 +8,7 @@ use crate::control::doctor::{Finding, diagnose};
 use crate::control::problem::join;
 use crate::control::status::{Member, ShardStatus, Status, status, verdict};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Show shards, nodes, keys, memory and replication in one table
@@ -94,13 +94,17 @@ fn text(status: &Status) -> String {
     let mut table = Table::new(&[
         "SLOTS", "COUNT", "NODE", "ID", "ROLE", "KEYS", "MEMORY", "LINK", "LAG", "VERSION", "NOTE",
     ]);
+    // Where there is one host only, nobody is misplaced.
+    let hosts =
+        status.shards.iter().flat_map(|shard| &shard.members).filter_map(|member| Some(member.addr?.ip()));
+    let has_hosts = hosts.collect::<BTreeSet<_>>().len() > 1;
     for shard in &status.shards {
         for (ix, member) in shard.members.iter().enumerate() {
             let (slots, count) = match ix {
                 0 => (ranges(shard), shard.slot_count().to_string()),
                 _ => (String::new(), String::new()),
             };
-            table.push([vec![slots, count], cells(member)].concat());
+            table.push([vec![slots, count], cells(member, has_hosts)].concat());
         }
     }
     table.text()
@@ -119,7 +123,7 @@ fn ranges(shard: &ShardStatus) -> String {
     }
 }
 
-fn cells(member: &Member) -> Vec<String> {
+fn cells(member: &Member, has_hosts: bool) -> Vec<String> {
     let addr = member.addr.map_or_else(|| "?".into(), |addr| addr.to_string());
     let role = if member.is_primary { "primary" } else { "replica" };
     let mut cells = vec![addr, member.id.short().into(), role.into()];
@@ -139,7 +143,7 @@ fn cells(member: &Member) -> Vec<String> {
             notes.push("DOES NOT ANSWER");
         }
     }
-    if member.is_beside_primary {
+    if member.is_beside_primary && has_hosts {
         notes.push("on its primary's host");
     }
     cells.push(notes.join(", "));

@@ -35,6 +35,11 @@ impl Table {
     }
 }
 
+/// A number of things: `1 error`, `2 errors`.
+pub fn things(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A number of bytes in at most five characters: `512`, `1.5K`, `20M`.
 pub fn bytes(number: u64) -> String {
     let mut value = number as f64;

@@ -32,6 +32,10 @@ pub enum SettleError {
          {from} has with --allow-data-loss {slot}"
     )]
     Differs { key: String, slot: Slot, from: SocketAddr, to: SocketAddr },
+    #[error(
+        "keys of slot {slot} stay on {from} though it says that it moved them: are they in another database than 0?"
+    )]
+    Stuck { slot: Slot, from: SocketAddr },
     #[error("cannot save keys to {0}: {1}; nothing was deleted")]
     Save(PathBuf, io::Error),
     #[error("{0} is a replica by now; run the same command again")]
@@ -132,11 +136,16 @@ impl Moving<'_> {
         let mut source = NodeClient::connect(self.from, &self.actor.credentials, MOVE_LIMIT).await?;
         let mut target = NodeClient::connect(self.to, &self.actor.credentials, MOVE_LIMIT).await?;
         let slot = self.slot.to_string();
+        let mut moved = Vec::new();
         loop {
             let keys = keys(source.call(&["CLUSTER", "GETKEYSINSLOT", &slot, BATCH]).await?);
             if keys.is_empty() {
                 return Ok(());
             }
+            if keys == moved {
+                return Err(SettleError::Stuck { slot: self.slot, from: self.from }.into());
+            }
+            moved.clone_from(&keys);
             if !self.migrate(&mut source, &keys, false).await? {
                 for key in keys {
                     self.move_one(&mut source, &mut target, key).await?;

@@ -124,8 +124,7 @@ pub fn verdict(status: &Status, findings: &[Finding]) -> (bool, String) {
             format!("Healthy: {shards} shards, {nodes} nodes, all {SLOTS} slots covered, {keys} keys.");
         return (true, text);
     };
-    let numbers = format!("{errors} errors, {warnings} warnings");
-    (false, format!("NOT healthy: {numbers}; first: {}.", first.text))
+    (false, format!("NOT healthy (errors: {errors}, warnings: {warnings}). First: {}.", first.text))
 }
 
 #[cfg(test)]

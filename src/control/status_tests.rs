@@ -56,7 +56,7 @@ fn the_verdict_names_the_worst_finding_and_is_fine_with_hints() {
     let (view, read) = (view(), BTreeMap::new());
     let findings = diagnose(&view, &read, None);
     let (is_healthy, text) = verdict(&status(&view), &findings);
-    assert!(!is_healthy && text.contains("2 warnings; first: "), "{text}");
+    assert!(!is_healthy && text.starts_with("NOT healthy (errors: 0, warnings: 2). First: "), "{text}");
     let hints: Vec<Finding> =
         findings.into_iter().filter(|finding| finding.severity == Severity::Hint).collect();
     assert!(!hints.is_empty());

@@ -1,11 +1,12 @@
-//! The commands of the second day on real nodes: `failover`, `switch-all-from`, `status`, `doctor`, `fix`,
-//! `call`, `config set`, `set-timeout`.
+//! The commands of the second day on real nodes: `failover`, `switch-all-from`, `status`, `doctor`, `call`,
+//! `config set`, `set-timeout`; and how all of them, and `fix`, end on a bad day.
 
-use super::support::program::{expect, run, states};
+use super::support::program::{expect, run, slotgate, states};
 use super::support::real_cluster::RealCluster;
 use super::support::slot_move::{SlotMove, node_id};
 use super::support::wait_until;
 use slotgate::topology::Slot;
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::process::{Command, Output};
 
@@ -200,121 +201,95 @@ fn a_setting_is_changed_on_all_nodes_and_outlives_a_restart() {
     expect(&run(&["config", "set", "maxmemory", "2gb", &addrs[1]]), 1, "NOT ASKED");
 }
 
-/// Takes the slot from its owner and from everyone's memory.
-fn orphan(cluster: &RealCluster, slot: Slot) {
-    let owner = cluster.owner_of(slot);
-    let is_gone = |ix: usize| {
-        let slots = cluster.client(ix).call_text(&["CLUSTER", "SLOTS"]);
-        // An own range begins or ends beside the hole.
-        slots.contains(&format!(":{}\r\n", slot.number() + 1))
-    };
-    wait_until("nobody knows an owner", || {
-        let order = std::iter::once(owner).chain((0..3).filter(|ix| *ix != owner));
-        for ix in order {
-            let _ = cluster.client(ix).call_text(&["CLUSTER", "DELSLOTS", &slot.to_string()]);
+/// Every command of the second day, as it would be given to this cluster.
+fn commands(addr: &str) -> Vec<Vec<String>> {
+    let all = [
+        "status {}",
+        "doctor {}",
+        "fix {} --yes",
+        "failover 12345678 {} --yes",
+        "switch-all-from 127.0.0.1 {} --yes",
+        "call {} -- PING",
+        "config set maxmemory 0 {}",
+        "set-timeout 5000 {}",
+    ];
+    all.iter().map(|command| command.replace("{}", addr).split(' ').map(str::to_string).collect()).collect()
+}
+
+/// Each of them ends like this.
+#[track_caller]
+fn all_end(addr: &str, password: Option<&str>, texts: &[&str]) {
+    for command in commands(addr) {
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        let output =
+            slotgate(&words).envs(password.map(|password| ("SLOTGATE_PASSWORD", password))).output().unwrap();
+        for text in texts {
+            expect(&output, 1, text);
         }
-        (0..3).all(is_gone)
-    });
+    }
 }
 
 #[test]
-fn open_slots_are_settled_and_no_key_is_lost() {
+fn a_seed_that_is_dead_or_no_cluster_node_is_told_with_the_next_step() {
+    let mut lone = RealCluster::start_standalone();
+    let addr = lone.addrs()[0].to_string();
+    all_end(
+        &addr,
+        None,
+        &["no node of the cluster could be asked", "cluster support disabled", "cluster-enabled yes"],
+    );
+    lone.kill(0);
+    all_end(&addr, None, &[&format!("cannot connect to {addr}"), "Start it, or name another node"]);
+    all_end("no-such-host.invalid:6379", None, &["cannot look up no-such-host.invalid:6379"]);
+    for command in commands("no-port") {
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        expect(&run(&words), 2, "is not HOST:PORT");
+    }
+    expect(&run(&["fix", &addr, "--allow-data-loss", "16384"]), 2, "is not a slot");
+}
+
+#[test]
+fn passwords_are_set_from_a_file_wanted_and_used_between_nodes() {
     let cluster = RealCluster::start_without_replicas(&[]);
     let first = cluster.addrs()[0].to_string();
-    expect(&run(&["fix", &first, "--yes"]), 0, "No slot is open");
-
-    // Both ends know of the move: it is finished.
     let slot = Slot::of_key(b"{a}");
     let (owner, other) = (cluster.owner_of(slot), (cluster.owner_of(slot) + 1) % 3);
-    for ix in 0..250 {
-        cluster.client(owner).expect(&format!("SET {{a}}:{ix} {ix}"), "+OK\r\n");
-    }
-    SlotMove::begin(&cluster, "{a}", other).move_keys(&["{a}:7", "{a}:8"]);
-    expect(&run(&["fix", &first, "--dry-run"]), 0, "settle slot");
-    expect(&run(&["fix", &first]), 1, "Nothing was changed");
-    expect(&run(&["check", &first]), 1, "is open");
-    expect(&run(&["fix", &first, "--yes"]), 0, "Done: every slot in doubt has one owner");
-    assert_eq!(cluster.owner_of(slot), other);
-    let count = |ix: usize| cluster.client(ix).call_text(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]);
-    assert_eq!((count(owner), count(other)), (":0\r\n".into(), ":250\r\n".into()));
-    expect(&run(&["check", &first]), 0, "Nothing is wrong");
-
-    // Only one end knows of it: the keys go back, also one that both sides have alike.
-    let (owner, other) = (other, owner);
-    let owner_id = node_id(&mut cluster.client(owner));
-    let mut importer = cluster.client(other);
-    importer.expect(&format!("CLUSTER SETSLOT {slot} IMPORTING {owner_id}"), "+OK\r\n");
-    for set in ["SET {a}:new 1", "SET {a}:9 9"] {
-        importer.expect("ASKING", "+OK\r\n");
-        importer.expect(set, "+OK\r\n");
-    }
-    expect(&run(&["fix", &first, "--yes"]), 0, "Done");
-    assert_eq!((count(owner), count(other)), (":251\r\n".into(), ":0\r\n".into()));
-    expect(&run(&["check", &first]), 0, "Nothing is wrong");
-
-    let other_id = node_id(&mut importer);
-    cluster.client(owner).expect(&format!("CLUSTER SETSLOT {slot} MIGRATING {other_id}"), "+OK\r\n");
-    expect(&run(&["fix", &first, "--yes"]), 0, "Done");
-    assert_eq!(count(owner), ":251\r\n");
-    expect(&run(&["check", &first]), 0, "Nothing is wrong");
-}
-
-#[test]
-fn of_keys_that_differ_none_is_given_up_unless_its_slot_was_named_and_then_it_is_saved() {
-    let cluster = RealCluster::start_without_replicas(&[]);
-    let first = cluster.addrs()[0].to_string();
-    let slot = Slot::of_key(b"a");
-    let (owner, other) = (cluster.owner_of(slot), (cluster.owner_of(slot) + 1) % 3);
-    let (mut holder, mut importer) = (cluster.client(owner), cluster.client(other));
-    holder.expect("SET a kept", "+OK\r\n");
-    let owner_id = node_id(&mut holder);
-    importer.expect(&format!("CLUSTER SETSLOT {slot} IMPORTING {owner_id}"), "+OK\r\n");
-    importer.expect("ASKING", "+OK\r\n");
-    importer.expect("SET a lost", "+OK\r\n");
-
-    expect(&run(&["fix", &first, "--yes"]), 1, "with different values");
-    holder.expect("GET a", "$4\r\nkept\r\n");
-    importer.expect("ASKING", "+OK\r\n");
-    importer.expect("GET a", "$4\r\nlost\r\n");
+    cluster.client(owner).expect("SET {a}:1 1", "+OK\r\n");
+    SlotMove::begin(&cluster, "{a}", other);
 
     let dir = tempfile::tempdir().unwrap();
-    let saved = dir.path().join("lost.jsonl");
-    let slots = format!("1-2,{slot}");
-    let fix = ["fix", &first, "--yes", "--allow-data-loss", &slots, "--save-to", saved.to_str().unwrap()];
-    expect(&run(&fix), 0, "Done");
-    holder.expect("GET a", "$4\r\nkept\r\n");
-    expect(&run(&["check", &first]), 0, "Nothing is wrong");
-    let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&saved).unwrap()).unwrap();
-    assert_eq!((&line["key"], &line["slot"]), (&"a".into(), &slot.number().into()));
-    // What was saved is the value: restored under another name of the slot, it reads as it was.
-    let hex = line["dump_hex"].as_str().unwrap();
-    let dump: Vec<u8> =
-        (0..hex.len()).step_by(2).map(|ix| u8::from_str_radix(&hex[ix..ix + 2], 16).unwrap()).collect();
-    assert_eq!(holder.call(&[&b"RESTORE"[..], b"{a}again", b"0", &dump]), b"+OK\r\n");
-    holder.expect("GET {a}again", "$4\r\nlost\r\n");
+    let file = dir.path().join("password");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    for setting in ["masterauth", "requirepass"] {
+        let mut command = slotgate(&["config", "set", setting, "-", &first]);
+        let output = command.stdin(File::open(&file).unwrap()).output().unwrap();
+        expect(&output, 0, "Changed");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("hunter2"));
+    }
+    all_end(&first, None, &["NOAUTH", "SLOTGATE_PASSWORD"]);
+    all_end(&first, Some("wrong"), &["WRONGPASS", "check the password"]);
+    // Keys move between nodes that want the password of each other.
+    let path = file.to_str().unwrap();
+    expect(&run(&["fix", &first, "--yes", "--password-file", path]), 0, "Done");
+    expect(&run(&["status", &first, "--password-file", path]), 0, "Healthy");
+    let mut holder = cluster.client(other);
+    holder.expect("AUTH hunter2", "+OK\r\n");
+    holder.expect("GET {a}:1", "$1\r\n1\r\n");
 }
 
 #[test]
-fn slots_without_an_owner_get_one_that_loses_no_key() {
-    let mut cluster = RealCluster::start_without_replicas(&[("cluster-require-full-coverage", "no")]);
-    let first = cluster.addrs()[0].to_string();
-    let (empty, full) = (Slot::of_key(b"b"), Slot::of_key(b"c"));
-    let holder = cluster.owner_of(full);
-    cluster.client(holder).expect("SET c 1", "+OK\r\n");
-    orphan(&cluster, empty);
-    orphan(&cluster, full);
-    expect(&run(&["check", &first]), 1, "no node owns the slots");
-    expect(&run(&["fix", &first, "--yes"]), 0, "Done");
-    assert_eq!(cluster.owner_of(full), holder);
-    cluster.client(holder).expect("GET c", "$1\r\n1\r\n");
-    expect(&run(&["check", &first]), 0, "Nothing is wrong");
-
-    // A node that does not answer may hold the keys.
-    orphan(&cluster, empty);
-    let dead = (0..3).find(|ix| cluster.addrs()[*ix].to_string() != first).unwrap();
-    cluster.kill(dead);
-    let refused = run(&["fix", &first, "--yes", "--output", "json"]);
-    expect(&refused, 3, "cannot be asked and may hold their keys");
-    let allowed = run(&["fix", &first, "--yes", "--allow-data-loss", &empty.to_string()]);
-    expect(&allowed, 0, "Done");
+fn with_half_of_the_nodes_down_the_others_are_shown_and_nothing_is_made_worse() {
+    let mut cluster = RealCluster::start_with(&CALM);
+    let addrs: Vec<String> = cluster.addrs().iter().map(ToString::to_string).collect();
+    for ix in [0, 1, 5] {
+        cluster.kill(ix);
+    }
+    let before = states(&cluster.addrs()[2..5]);
+    expect(&run(&["status", &addrs[2]]), 1, "DOES NOT ANSWER");
+    expect(&run(&["doctor", &addrs[3]]), 1, "1 of 3 primaries answer");
+    expect(&run(&["fix", &addrs[2], "--yes"]), 1, "No slot is open");
+    expect(&run(&["failover", &addrs[3], &addrs[2], "--yes"]), 3, "no majority");
+    expect(&run(&["switch-all-from", "127.0.0.1", &addrs[2], "--yes"]), 3, "nothing was changed");
+    expect(&run(&["call", &addrs[4], "--", "PING"]), 1, "NOT ASKED");
+    assert_eq!(states(&cluster.addrs()[2..5]), before);
 }

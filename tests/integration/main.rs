@@ -17,6 +17,7 @@ mod day_two;
 mod demo;
 mod drain;
 mod failover;
+mod fix;
 mod large_values;
 mod lost_nodes;
 mod migration;

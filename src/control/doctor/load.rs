@@ -18,7 +18,9 @@ pub(super) fn facts(view: &View, settings: &BTreeMap<SocketAddr, Result<Settings
     let unlimited: Vec<SocketAddr> =
         view.nodes.iter().filter(|node| node.info.memory.max == 0).map(|node| node.view.asked).collect();
     if !unlimited.is_empty() {
-        let text = format!("{} have no memory limit (maxmemory 0)", join(&unlimited, " "));
+        let nodes =
+            if unlimited.len() == view.nodes.len() { "all nodes".into() } else { join(&unlimited, " ") };
+        let text = format!("{nodes} have no memory limit (maxmemory 0)");
         facts.push(Fact::new("no-memory-limit", text));
     }
     for node in view.nodes.iter().filter(|node| node.info.has_save_failed) {

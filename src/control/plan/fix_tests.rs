@@ -3,6 +3,7 @@
 use super::*;
 use crate::control::observe::{ClusterInfo, NodeInfo, parse_nodes};
 use crate::control::view::Observation;
+use proptest::prelude::*;
 
 const SLOT: u16 = 93;
 
@@ -144,4 +145,40 @@ fn nodes_without_any_slot_are_no_cluster_to_repair() {
         View { nodes: vec![Observation { view: lone, info: NodeInfo::default() }], silent: Vec::new() };
     let fix = fix(&view, &SlotKeys::new(), &[SlotRange::new(0, 16383).unwrap()]);
     assert_eq!((fix.actions.len(), &fix.refused[0].reason), (0, &Reason::NoCluster));
+}
+
+proptest! {
+    /// Whatever is open and whoever holds keys: the slot is either left alone or settled by all of its
+    /// holders, and without being named nothing may be lost.
+    #[test]
+    fn no_holder_of_keys_is_passed_over(
+        is_owned: bool,
+        opened in proptest::collection::vec((1u8..4, 1u8..4, any::<bool>()), 0..4),
+        keys in proptest::collection::btree_map(1u8..4, 1u64..9, 0..4),
+    ) {
+        let mut open: Vec<(u8, String)> = Vec::new();
+        for (node, peer, is_migrating) in opened {
+            if node != peer {
+                open.push(if is_migrating { migrating(node, peer) } else { importing(node, peer) });
+            }
+        }
+        let view = view(if is_owned { ALL } else { WITHOUT }, &open, &[]);
+        let keys: Vec<(u8, u64)> = keys.into_iter().collect();
+        let fix = fix(&view, &held(&keys), &[]);
+        let is_doubtful = !is_owned || !open.is_empty();
+        prop_assert_eq!(is_doubtful, !fix.actions.is_empty() || !fix.refused.is_empty());
+        prop_assert!(fix.actions.is_empty() || fix.refused.is_empty());
+        for action in &fix.actions {
+            let seen: Vec<SocketAddr> = match action {
+                Action::SettleSlot { node, from, may_lose, .. } => {
+                    prop_assert!(!may_lose);
+                    std::iter::once(node.addr).chain(from.iter().map(|party| party.addr)).collect()
+                }
+                Action::AddSlots { node, .. } if fix.actions.len() == 1 => vec![node.addr],
+                Action::AddSlots { .. } => continue,
+                other => panic!("{other:?}"),
+            };
+            prop_assert!(keys.iter().all(|(n, _)| seen.contains(&addr(*n))), "{:?} of {:?}", seen, keys);
+        }
+    }
 }
