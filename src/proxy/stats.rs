@@ -37,13 +37,16 @@ pub struct Stats {
     server: ArcSwap<String>,
 }
 
+/// Whether it is a pattern, and the name.
+type Topic = (bool, Box<[u8]>);
+
 /// How many clients of this process are subscribed to each channel and pattern, over all workers.
 #[derive(Debug, Default)]
 pub struct Subscribers {
     pub channels: DashMap<Box<[u8]>, usize>,
     pub patterns: DashMap<Box<[u8]>, usize>,
-    /// By how many of our connections each node is subscribed to them: whether a pattern, and its name.
-    carried: DashMap<NodeId, HashMap<(bool, Box<[u8]>), usize>>,
+    /// By how many of our connections each node is subscribed to them.
+    carried: DashMap<NodeId, HashMap<Topic, usize>>,
 }
 
 impl Subscribers {
