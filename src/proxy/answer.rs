@@ -2,7 +2,7 @@
 
 use super::core::{Core, recycle};
 use super::error_reply::ErrorReply;
-use super::fanout::Merge;
+use super::fanout::{Merge, Policy};
 use super::flight::{Purpose, SessionKey, Tag};
 use super::pipeline::{Place, Ticket};
 use super::session::Busy;
@@ -59,7 +59,11 @@ impl Core {
             let error = ErrorReply::ReplyTooLarge { limit };
             return self.answer(key, ticket, Outcome::Refused, &error_line(&error));
         }
-        let reply = merge.finish();
+        let own = if let Policy::Exec(own) = &merge.policy { Some(own.clone()) } else { None };
+        let mut reply = merge.finish();
+        if let Some(own) = own {
+            reply = self.splice(key, &own, reply);
+        }
         let outcome = if reply.starts_with(b"-") { Outcome::Error } else { outcome };
         self.answer(key, ticket, outcome, &reply);
     }

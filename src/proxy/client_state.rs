@@ -1,5 +1,6 @@
 //! What this client asked for: protocol version, name, transaction, whether it hears replies. Pure.
 
+use super::splice::OwnCommands;
 use crate::resp::Version;
 use crate::topology::Slot;
 
@@ -8,6 +9,8 @@ use crate::topology::Slot;
 pub struct Transaction {
     /// The queued requests, as they go to the node.
     pub frames: Vec<u8>,
+    /// The queued requests that are carried out here, each of which has a stand-in among the others.
+    pub own: OwnCommands,
     pub count: u32,
     /// The slot of all its keys, once there is a key.
     pub slot: Option<Slot>,

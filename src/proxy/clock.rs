@@ -26,6 +26,7 @@ impl Core {
     /// What is due once a second: timeouts, memory, metrics.
     pub fn tick_second(&mut self) {
         self.check_subscriber();
+        self.yield_idle();
         self.recorder.held_now(self.held_count());
         self.recorder.flush();
         let hung: Vec<usize> =

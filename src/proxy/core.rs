@@ -102,7 +102,8 @@ pub struct Core {
     pub backends: Slab<Backend>,
     /// Exclusive connections that nobody uses now, the one that was used last at the end.
     pub idle_exclusive: FxHashMap<(SocketAddr, NodeId, Version), Vec<usize>>,
-    pub exclusive_count: usize,
+    /// How often connections for one client were too few when this was last looked at.
+    pub(super) seen_shortages: usize,
     /// Held requests that are to be tried soon.
     pub held: VecDeque<Held>,
     /// Held requests that could not be sent when they were tried, oldest first.
@@ -112,8 +113,6 @@ pub struct Core {
     pub parked_due: u64,
     /// Something happened that may help parked requests.
     pub wants_parked: bool,
-    /// Of held and parked requests together.
-    pub held_bytes: usize,
     /// Held requests are to be looked at before the turn ends.
     pub wants_release: bool,
     /// The topology has changed and is to be taken over once the bytes at hand are read.
@@ -182,13 +181,12 @@ impl Core {
             sessions: Slab::new(),
             backends: Slab::new(),
             idle_exclusive: FxHashMap::default(),
-            exclusive_count: 0,
+            seen_shortages: 0,
             held: VecDeque::new(),
             parked: VecDeque::new(),
             parked_places: FxHashSet::default(),
             parked_due: 0,
             wants_parked: false,
-            held_bytes: 0,
             wants_release: false,
             wants_topology: false,
             effects: Effects::default(),
@@ -241,7 +239,7 @@ impl Core {
             queue.retain(|held| {
                 let stays = held.tag.session != key;
                 if !stays {
-                    self.held_bytes -= held.request.len();
+                    self.stats.shares.release(held.request.len());
                 }
                 stays
             });

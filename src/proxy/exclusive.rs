@@ -1,5 +1,5 @@
 //! The connections that a session has for itself for a while, and those that wait for the next one. How
-//! many there are is bounded.
+//! many there are is bounded, over all workers together.
 
 use super::core::Core;
 use super::flight::{Aim, Lane, SessionKey};
@@ -39,18 +39,20 @@ impl Core {
             self.backends[ix].owner = Some(owner);
             return Some(ix);
         }
-        if !self.may_open_exclusive() {
-            return None;
-        }
-        if self.exclusive_count >= self.config.exclusive_connections {
+        let most = self.config.exclusive_connections;
+        if !self.stats.shares.take_exclusive(most) {
             self.close_idle();
+            if !self.stats.shares.take_exclusive(most) {
+                self.stats.shares.note_shortage();
+                return None;
+            }
         }
         Some(self.open_backend(addr, id, version, Lane::Exclusive, Some(owner)))
     }
 
     /// Whether there is, or can be made, room for one more exclusive connection.
     pub fn may_open_exclusive(&self) -> bool {
-        self.exclusive_count < self.config.exclusive_connections
+        self.stats.shares.exclusive() < self.config.exclusive_connections
             || self.idle_exclusive.values().any(|idle| !idle.is_empty())
     }
 
@@ -59,6 +61,16 @@ impl Core {
         let most = self.idle_exclusive.values().max_by_key(|idle| idle.len());
         if let Some(ix) = most.and_then(|idle| idle.first().copied()) {
             self.close_backend(ix, false);
+        }
+    }
+
+    /// Closes all that are idle, when a client, maybe another worker's, has found no room. Called once a
+    /// second.
+    pub fn yield_idle(&mut self) {
+        let shortages = self.stats.shares.shortages();
+        if std::mem::replace(&mut self.seen_shortages, shortages) != shortages {
+            let idle: Vec<usize> = self.idle_exclusive.values().flatten().copied().collect();
+            idle.into_iter().for_each(|ix| self.close_backend(ix, false));
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Policy {
     Scan { cursor: Cursor },
     /// The reports of all primaries become one server's: INFO.
     Info(Box<super::info::Request>),
+    /// The node's replies, with those of the gateway's own commands among them: EXEC.
+    Exec(Box<super::splice::OwnCommands>),
     /// What all primaries and the gateway say of who listens becomes one: PUBSUB.
     Listeners(Box<super::listeners::Request>),
     /// The values of one node, but for what is its own: CONFIG GET.
@@ -141,7 +143,7 @@ impl Merge {
             Policy::Sum | Policy::Min | Policy::AtLeast(_) => {
                 ReplyWriter { out: &mut out, version: self.version }.integer(self.sum)
             }
-            Policy::AllSucceed => return self.bytes,
+            Policy::AllSucceed | Policy::Exec(_) => return self.bytes,
             Policy::Values { positions } => self.values(positions, &mut out),
             Policy::Concat => self.concat(&mut out),
             Policy::LogicalAnd { known } => self.logical_and(known, &mut out),

@@ -40,7 +40,7 @@ impl Core {
     /// Lets a request wait, or refuses it when too much waits already.
     pub fn hold(&mut self, mut held: Held) {
         let (key, size) = (held.tag.session, held.request.len());
-        if !self.has_room(key, size) {
+        if !self.take_room(key, size) {
             return self.answer_error(
                 &held.tag,
                 Outcome::Refused,
@@ -52,7 +52,7 @@ impl Core {
             held.tag.held_at = self.now_us;
             self.recorder.held();
         }
-        let Some(session) = self.session_of(key) else { return };
+        let Some(session) = self.session_of(key) else { return self.stats.shares.release(size) };
         let mut has_later = false;
         if let Some(slot) = held.tag.aim.slot() {
             let (ticket, part) = (held.tag.ticket, held.tag.part);
@@ -62,7 +62,6 @@ impl Core {
         }
         session.held_requests += 1;
         session.held_bytes += size;
-        self.held_bytes += size;
         self.wants_release = true;
         if !has_later {
             return self.held.push_back(held);
@@ -80,23 +79,21 @@ impl Core {
         }
     }
 
-    /// Whether one more request of a client may be held.
-    fn has_room(&mut self, key: SessionKey, size: usize) -> bool {
+    /// Takes the room for one more request of a client, if there is any.
+    fn take_room(&mut self, key: SessionKey, size: usize) -> bool {
         let (requests, bytes) = (self.config.held_requests, self.config.held_bytes);
-        if self.held_count() >= requests || self.held_bytes + size > bytes {
-            return false;
-        }
         // A single one may be larger than its client's share: it has to fit somewhere.
-        self.session_of(key).is_none_or(|session| {
+        let is_fair = self.session_of(key).is_none_or(|session| {
             session.held_requests == 0
                 || (session.held_requests < requests / CLIENT_SHARE
                     && session.held_bytes + size <= bytes / CLIENT_SHARE)
-        })
+        });
+        is_fair && self.stats.shares.hold(size, requests, bytes)
     }
 
     /// A request of a client is held no more.
     fn unhold(&mut self, key: SessionKey, size: usize) {
-        self.held_bytes -= size;
+        self.stats.shares.release(size);
         if let Some(session) = self.session_of(key) {
             session.held_requests -= 1;
             session.held_bytes -= size;

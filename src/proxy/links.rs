@@ -115,7 +115,7 @@ impl Core {
     }
 
     /// Begins a connection; requests may be queued on it at once and leave when the node has proved
-    /// who it is.
+    /// who it is. An exclusive one was counted before.
     pub fn open_backend(
         &mut self,
         addr: SocketAddr,
@@ -138,9 +138,6 @@ impl Core {
             scripts: FxHashSet::default(),
             is_dirty: false,
         });
-        if lane == Lane::Exclusive {
-            self.exclusive_count += 1;
-        }
         self.effects.connects.push(ix);
         ix
     }
@@ -225,7 +222,7 @@ impl Core {
                     pipes.iter_mut().filter(|pipe| **pipe == ix as u32).for_each(|pipe| *pipe = NO_BACKEND);
                 }
             }
-            Lane::Exclusive => self.exclusive_count -= 1,
+            Lane::Exclusive => self.stats.shares.give_exclusive(),
         }
         if is_lost {
             let reconnect = self.backoffs.entry((key.0, key.1)).or_insert_with(|| Reconnect {

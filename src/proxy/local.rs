@@ -321,7 +321,7 @@ impl Core {
             shards: self.topology.shards().len(),
             nodes: self.topology.nodes().len(),
             slots_served: self.topology.served(),
-            held: self.held_count(),
+            held: self.stats.shares.held(),
             max_clients: self.config.max_clients,
         }
     }

@@ -41,6 +41,7 @@ mod scripts;
 mod session;
 mod settings;
 mod settle;
+mod splice;
 mod stats;
 mod subscriber;
 mod upload;

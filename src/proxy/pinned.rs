@@ -8,10 +8,12 @@ use super::client_state::Transaction;
 use super::core::{Core, NO_BACKEND};
 use super::dispatch::Handled;
 use super::error_reply::ErrorReply;
+use super::fanout::{Merge, Policy};
 use super::flight::{Aim, Lane, Tag};
-use super::pipeline::Place;
+use super::pipeline::{Place, Ticket};
 use super::router::{All, Handling, Local, Route, TimeoutAt};
 use super::session::{Busy, Watch};
+use super::splice::{self, STAND_IN};
 use crate::command::{CommandIx, Flags, Spec};
 use crate::resp::{ReplyWriter, Request, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
@@ -80,7 +82,11 @@ impl Core {
         request: &Request,
     ) -> Handled {
         let name = || spec.name.replace('|', " ");
+        let is_own = matches!(route, Route::Local(local) if splice::is_allowed(local, spec));
         let slot = match route {
+            _ if is_own => Ok(None),
+            // The gateway has taken note of it, and loads it wherever it is called.
+            Route::All(All::AllSucceed) if &*spec.name == "script|load" => Ok(None),
             Route::One { slot, .. } | Route::Pinned { slot, .. } => Ok(Some(slot)),
             Route::Any | Route::Local(Local::Ping | Local::Echo | Local::Publish) => Ok(None),
             Route::Refuse(ErrorReply::CrossSlot { .. }) | Route::Split(_) => Err(ErrorReply::CrossSlotMulti),
@@ -93,7 +99,9 @@ impl Core {
             if spec.flags.contains(Flags::NO_MULTI) {
                 return Err(ErrorReply::Invalid { what: "Command not allowed inside a transaction" });
             }
-            if transaction.frames.len() + request.frame.len() > TRANSACTION_BYTES {
+            if transaction.frames.len() + transaction.own.frames.len() + request.frame.len()
+                > TRANSACTION_BYTES
+            {
                 return Err(ErrorReply::MultiTooLarge);
             }
             match (transaction.slot, slot) {
@@ -107,7 +115,11 @@ impl Core {
         });
         match checked {
             Ok(()) => {
-                transaction.frames.extend_from_slice(request.frame);
+                if is_own {
+                    transaction.own.frames.extend_from_slice(request.frame);
+                    transaction.own.places.push(transaction.count);
+                }
+                transaction.frames.extend_from_slice(if is_own { STAND_IN } else { request.frame });
                 transaction.count += 1;
                 self.answer_now(ix, family, Outcome::Ok, |reply| reply.simple("QUEUED"));
             }
@@ -149,9 +161,20 @@ impl Core {
         Handled::Done
     }
 
+    fn take_exec_ticket(&mut self, ix: usize, command: CommandIx, transaction: &Transaction) -> Ticket {
+        if transaction.own.places.is_empty() {
+            return self.take_ticket(ix, command, Place::Waiting);
+        }
+        // What comes after EXEC is answered here at once, and not before what is in it.
+        self.sessions[ix].busy = Some(Busy::Alone);
+        let policy = Policy::Exec(Box::new(transaction.own.clone()));
+        let merge = Merge::new(policy, self.sessions[ix].state.version, 1, false);
+        self.take_ticket(ix, command, Place::Merging(Box::new(merge)))
+    }
+
     fn exec_shared(&mut self, ix: usize, transaction: &Transaction, request: &Request) {
         let Some(command) = self.command_of(request) else { return };
-        let ticket = self.take_ticket(ix, command, Place::Waiting);
+        let ticket = self.take_exec_ticket(ix, command, transaction);
         let aim = transaction.slot.map_or(Aim::Any, Aim::Owner);
         let tag = self.tag(ix, ticket, command, aim);
         if let Some(slot) = transaction.slot {
@@ -175,7 +198,7 @@ impl Core {
             return;
         };
         let Some(command) = self.command_of(request) else { return };
-        let ticket = self.take_ticket(ix, command, Place::Waiting);
+        let ticket = self.take_exec_ticket(ix, command, transaction);
         let mut tag = self.tag(ix, ticket, command, Aim::Owner(watch.slot));
         tag.lane = Lane::Exclusive;
         self.sessions[ix].busy = Some(Busy::Alone);

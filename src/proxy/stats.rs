@@ -33,17 +33,92 @@ pub struct Stats {
     connected_workers: AtomicUsize,
     pub subscribers: Subscribers,
     pub scripts: Scripts,
+    pub shares: Shares,
     /// The nodes' name and version; what HELLO answers.
     server: ArcSwap<String>,
 }
+
+/// What all workers have together of what is limited. Touched when a request is held or a connection for
+/// one client is opened, and when that ends.
+#[derive(Debug, Default)]
+pub struct Shares {
+    held: AtomicUsize,
+    held_bytes: AtomicUsize,
+    exclusive: AtomicUsize,
+    shortages: AtomicUsize,
+}
+
+/// Adds to a total that must not become more than `most`; says whether it could.
+fn add_up_to(total: &AtomicUsize, count: usize, most: usize) -> bool {
+    let add = |now: usize| now.checked_add(count).filter(|sum| *sum <= most);
+    total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+}
+
+impl Shares {
+    /// One more request of `size` bytes is held, unless that were more than so many, or so many bytes.
+    pub fn hold(&self, size: usize, most: usize, most_bytes: usize) -> bool {
+        if !add_up_to(&self.held, 1, most) {
+            return false;
+        }
+        let has_room = add_up_to(&self.held_bytes, size, most_bytes);
+        if !has_room {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// A request of `size` bytes is held no more.
+    pub fn release(&self, size: usize) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.held_bytes.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    /// How many requests are held.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// And how many bytes they have.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// One more connection for one client, unless that were more than `most`.
+    pub fn take_exclusive(&self, most: usize) -> bool {
+        add_up_to(&self.exclusive, 1, most)
+    }
+
+    /// Such a connection is closed.
+    pub fn give_exclusive(&self) {
+        self.exclusive.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many such connections there are.
+    pub fn exclusive(&self) -> usize {
+        self.exclusive.load(Ordering::Relaxed)
+    }
+
+    /// A client found no room for one.
+    pub fn note_shortage(&self) {
+        self.shortages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was so.
+    pub fn shortages(&self) -> usize {
+        self.shortages.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether it is a pattern, and the name.
+type Topic = (bool, Box<[u8]>);
 
 /// How many clients of this process are subscribed to each channel and pattern, over all workers.
 #[derive(Debug, Default)]
 pub struct Subscribers {
     pub channels: DashMap<Box<[u8]>, usize>,
     pub patterns: DashMap<Box<[u8]>, usize>,
-    /// By how many of our connections each node is subscribed to them: whether a pattern, and its name.
-    carried: DashMap<NodeId, HashMap<(bool, Box<[u8]>), usize>>,
+    /// By how many of our connections each node is subscribed to them.
+    carried: DashMap<NodeId, HashMap<Topic, usize>>,
 }
 
 impl Subscribers {
@@ -100,6 +175,7 @@ impl Default for Stats {
             connected_workers: AtomicUsize::new(0),
             subscribers: Subscribers::default(),
             scripts: Scripts::default(),
+            shares: Shares::default(),
             server: ArcSwap::from_pointee("redis 7.0.0".to_string()),
         }
     }
@@ -182,6 +258,19 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_workers_take_together_stays_within_the_limits() {
+        let shares = Shares::default();
+        assert!(shares.hold(10, 2, 25) && !shares.hold(20, 2, 25) && shares.hold(10, 2, 25));
+        assert!(!shares.hold(1, 2, 25));
+        shares.release(10);
+        assert_eq!((shares.held(), shares.held_bytes()), (1, 10));
+        assert!(shares.hold(15, 2, 25));
+        assert!(shares.take_exclusive(1) && !shares.take_exclusive(1));
+        shares.give_exclusive();
+        assert!(shares.take_exclusive(1));
+    }
 
     #[test]
     fn clients_beyond_the_limit_are_not_admitted() {

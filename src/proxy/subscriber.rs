@@ -60,6 +60,8 @@ impl Core {
             .filter(|node| node.health != Health::Failed && self.may_connect(node.addr, node.id))
             .collect();
         let Some(node) = fastrand::choice(nodes) else { return };
+        // One for each worker, which is never too many.
+        self.stats.shares.take_exclusive(usize::MAX);
         let ix = self.open_backend(node.addr, node.id, Version::Resp2, Lane::Exclusive, None);
         self.backends[ix].is_one_way = true;
         self.subscriptions.backend = Some(ix);

@@ -13,7 +13,7 @@ fn a_blocked_client_that_leaves_takes_its_connection_along() {
     world.send(client, "BLPOP {a}1 0");
     world.settle();
     world.leave(client);
-    assert_eq!(world.core.exclusive_count, 0);
+    assert_eq!(world.core.stats.shares.exclusive(), 0);
     let other = world.connect();
     world.send(other, "BLPOP {a}1 0");
     world.settle();
@@ -51,7 +51,7 @@ fn a_transaction_gives_its_watched_connection_back() {
         }
         assert!(world.last(client).starts_with("*1\r\n"), "{n}: {}", world.last(client));
     }
-    assert_eq!(world.core.exclusive_count, 1);
+    assert_eq!(world.core.stats.shares.exclusive(), 1);
     world.heal();
 }
 
@@ -201,7 +201,7 @@ fn idle_connections_make_room_for_those_to_other_nodes() {
     pop(&mut world, one, "{a}1");
     let last = idle(&world);
     pop(&mut world, one, "{b}1");
-    assert_eq!((last.len(), idle(&world).len(), world.core.exclusive_count), (1, 1, 2));
+    assert_eq!((last.len(), idle(&world).len(), world.core.stats.shares.exclusive()), (1, 1, 2));
     // Those in use are nobody else's.
     world.send(one, "BLPOP {b}1 0");
     world.settle();

@@ -402,7 +402,7 @@ impl World {
     /// Checks that nothing is under way and that all that was lent came back.
     pub fn check_clean(&self) {
         let held: Vec<_> = self.core.held.iter().chain(&self.core.parked).collect();
-        assert!(held.is_empty() && self.core.held_bytes == 0, "held: {held:?}");
+        assert!(held.is_empty() && self.core.stats.shares.held_bytes() == 0, "held: {held:?}");
         for (ix, session) in &self.core.sessions {
             assert_eq!((session.held_requests, session.held_bytes), (0, 0), "session {ix} has requests held");
             assert!(session.gates.is_empty(), "session {ix} has gates: {:?}", session.gates);
@@ -424,7 +424,7 @@ impl World {
                 assert_eq!(watch.and_then(|watch| watch.backend), Some(ix), "backend {ix} never came back");
             }
         }
-        assert_eq!(self.core.exclusive_count, exclusive);
+        assert_eq!(self.core.stats.shares.exclusive(), exclusive);
         let idle: Vec<usize> = self.core.idle_exclusive.values().flatten().copied().collect();
         let is_idle = |ix: &usize| {
             let backend = &self.core.backends[*ix];

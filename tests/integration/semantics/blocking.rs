@@ -2,7 +2,7 @@
 
 use crate::support::client::{Client, request};
 use crate::support::gateway::Gateway;
-use crate::support::real_cluster::whole_keyspace;
+use crate::support::real_cluster::{RealCluster, whole_keyspace};
 use crate::support::wait_until;
 use std::net::SocketAddr;
 
@@ -188,4 +188,26 @@ fn wait_counts_the_replicas_that_have_what_the_client_wrote() {
     client.expect("WAIT 2 50", ":1\r\n");
     client.expect("WAIT x 0", "-ERR value is not an integer or out of range\r\n");
     client.expect("WAIT 1 -1", "-ERR timeout is negative\r\n");
+}
+
+#[test]
+fn connections_for_one_client_alone_are_bounded_over_all_workers() {
+    let cluster = RealCluster::start_without_replicas(&[]);
+    let gateway = Gateway::start_with(cluster.addrs(), &["--workers", "2", "--exclusive-connections", "2"]);
+    let mut clients: Vec<Client> = (0..4).map(|_| gateway.client()).collect();
+    for client in &mut clients[..2] {
+        client.send(&["BLPOP", "blocking:bounded", "0"]);
+    }
+    wait_for_blocked(cluster.addrs(), 2);
+    for client in &mut clients[2..] {
+        let reply = client.call_text(&["BLPOP", "blocking:bounded", "0"]);
+        assert!(reply.starts_with("-TRYAGAIN not run"), "{reply}");
+    }
+    drop(clients.remove(0));
+    // Whoever had it last keeps it for a while, and gives it back when others want it.
+    for client in &mut clients[1..] {
+        wait_until("there is room again", || {
+            client.call(&["BLPOP", "blocking:bounded", "0.01"]).starts_with(b"*-1")
+        });
+    }
 }

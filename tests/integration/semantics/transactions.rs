@@ -116,7 +116,20 @@ fn keys_of_two_slots_taint_a_transaction() {
 fn a_command_that_cannot_be_in_a_transaction_taints_it() {
     let gateway = Gateway::start(shared());
     let mut client = gateway.client();
-    for wrong in ["DBSIZE", "KEYS *", "SCAN 0", "SUBSCRIBE x", "SCRIPT LOAD return~1"] {
+    for wrong in [
+        "DBSIZE",
+        "KEYS *",
+        "SCAN 0",
+        "SUBSCRIBE x",
+        "SCRIPT EXISTS x",
+        "SCRIPT FLUSH",
+        "HELLO 3",
+        "AUTH x",
+        "CLIENT REPLY OFF",
+        "CONFIG GET port",
+        "PUBSUB CHANNELS",
+        "WAIT 0 0",
+    ] {
         client.expect("MULTI", "+OK\r\n");
         let reply = client.call_text(&wrong.split(' ').collect::<Vec<_>>());
         assert!(reply.starts_with("-ERR '"), "{wrong}: {reply}");
@@ -290,5 +303,63 @@ fn a_client_that_leaves_takes_its_watch_along() {
         next.expect("MULTI", "+OK\r\n");
         next.expect("SET transactions:other 1", "+QUEUED\r\n");
         next.expect("EXEC", "*1\r\n+OK\r\n");
+    }
+}
+
+#[test]
+fn commands_about_the_connection_run_within_a_transaction() {
+    play(&[
+        "DEL {transactions}about",
+        "MULTI",
+        "SELECT 0",
+        "CLIENT SETNAME inside",
+        "INCR {transactions}about",
+        "CLIENT GETNAME",
+        "SCRIPT LOAD return~ARGV[1]",
+        "EVALSHA 098e0f0d1448c0a81dafe820f66d460eb09263da 0 x",
+        "SELECT 99",
+        "INCR {transactions}about",
+        "EXEC",
+        "CLIENT GETNAME",
+        "MULTI",
+        "CLIENT SETNAME discarded",
+        "DISCARD",
+        "CLIENT GETNAME",
+        "MULTI",
+        "CLIENT SETNAME alone",
+        "CLIENT GETNAME",
+        "EXEC",
+        "WATCH {transactions}about",
+        "MULTI",
+        "CLIENT GETNAME",
+        "GET {transactions}about",
+        "EXEC",
+        "WATCH {transactions}about",
+        "INCR {transactions}about",
+        "MULTI",
+        "CLIENT SETNAME never",
+        "EXEC",
+        "CLIENT GETNAME",
+        "MULTI",
+        "CLIENT SETNAME never",
+        "GET",
+        "EXEC",
+        "CLIENT GETNAME",
+    ]);
+}
+
+#[test]
+fn what_follows_a_transaction_sees_what_it_did_to_the_connection() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    for name in ["one", "two"] {
+        let lines =
+            ["MULTI", "GET {transactions}x", &format!("CLIENT SETNAME {name}"), "EXEC", "CLIENT GETNAME"];
+        let words = |line: &&str| request(&line.split(' ').collect::<Vec<_>>());
+        client.send_raw(lines.iter().flat_map(words).collect::<Vec<u8>>());
+        for reply in ["+OK\r\n", "+QUEUED\r\n", "+QUEUED\r\n", "*2\r\n$-1\r\n+OK\r\n"] {
+            assert_eq!(String::from_utf8(client.read()).unwrap(), reply);
+        }
+        assert_eq!(String::from_utf8(client.read()).unwrap(), format!("$3\r\n{name}\r\n"));
     }
 }
