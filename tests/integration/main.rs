@@ -22,6 +22,7 @@ mod large_values;
 mod lost_nodes;
 mod migration;
 mod model;
+mod move_slots;
 mod one_redis;
 mod redirects;
 mod refresh;

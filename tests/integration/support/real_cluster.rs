@@ -55,7 +55,12 @@ impl RealCluster {
 
     /// Nodes in cluster mode that have yet to meet.
     pub fn start_unformed(count: usize) -> RealCluster {
-        RealCluster::start_nodes(count, &[])
+        RealCluster::start_unformed_with(count, &[])
+    }
+
+    /// The same with more lines for each node's configuration file.
+    pub fn start_unformed_with(count: usize, settings: &[(&str, &str)]) -> RealCluster {
+        RealCluster::start_nodes(count, settings)
     }
 
     /// One node without cluster mode: what clients expect a Redis to be.
