@@ -8,6 +8,7 @@ use crate::control::node_client::{NodeClient, NodeError};
 use crate::control::plan::rebalance::{Holder, Move};
 use crate::topology::NodeId;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -55,9 +56,9 @@ pub async fn memories(
 ) -> Result<BTreeMap<NodeId, Memory>, NodeError> {
     let mut found = BTreeMap::new();
     for party in moves.iter().flat_map(|step| [step.source, step.target]) {
-        if !found.contains_key(&party.id) {
+        if let Entry::Vacant(place) = found.entry(party.id) {
             let mut client = NodeClient::connect(party.addr, credentials, limit).await?;
-            found.insert(party.id, Memory::parse(&client.call_text(&["INFO", "memory"]).await?));
+            place.insert(Memory::parse(&client.call_text(&["INFO", "memory"]).await?));
         }
     }
     Ok(found)
