@@ -3,6 +3,7 @@
 //! Exit codes are the same everywhere: 0 fine, 1 something is wrong, 2 used wrongly, 3 refused because
 //! it would not be safe.
 
+mod add;
 mod bootstrap;
 mod check;
 mod config;
@@ -84,6 +85,7 @@ enum Command {
     Serve(Box<serve::Args>),
     Bootstrap(bootstrap::Args),
     Check(check::Args),
+    Add(add::Args),
     MoveSlots(move_slots::Args),
     Rebalance(rebalance::Args),
     Demo(Box<demo::Args>),
@@ -100,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Bootstrap(args) => bootstrap::run(args),
         Command::Check(args) => check::run(args),
+        Command::Add(args) => add::run(&args),
         Command::MoveSlots(args) => move_slots::run(&args),
         Command::Rebalance(args) => rebalance::run(&args),
         Command::Demo(args) => demo::run(&args),

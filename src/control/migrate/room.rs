@@ -53,12 +53,12 @@ pub async fn memories(
     credentials: &Credentials,
     limit: Duration,
 ) -> Result<BTreeMap<NodeId, Memory>, NodeError> {
+    let parties = moves.iter().flat_map(|step| [step.source, step.target]);
+    let addrs: BTreeMap<NodeId, SocketAddr> = parties.map(|party| (party.id, party.addr)).collect();
     let mut found = BTreeMap::new();
-    for party in moves.iter().flat_map(|step| [step.source, step.target]) {
-        if !found.contains_key(&party.id) {
-            let mut client = NodeClient::connect(party.addr, credentials, limit).await?;
-            found.insert(party.id, Memory::parse(&client.call_text(&["INFO", "memory"]).await?));
-        }
+    for (id, addr) in addrs {
+        let mut client = NodeClient::connect(addr, credentials, limit).await?;
+        found.insert(id, Memory::parse(&client.call_text(&["INFO", "memory"]).await?));
     }
     Ok(found)
 }

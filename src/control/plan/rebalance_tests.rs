@@ -115,7 +115,8 @@ fn least(holders: &[Holder]) -> usize {
     let roundings = (0u32..1 << holders.len()).filter_map(|up| {
         let share = |ix: usize| {
             let is_up = up >> ix & 1 == 1;
-            (!is_up || exact[ix] % weights > 0).then(|| (exact[ix] / weights) as usize + usize::from(is_up))
+            (!is_up || !exact[ix].is_multiple_of(weights))
+                .then(|| (exact[ix] / weights) as usize + usize::from(is_up))
         };
         let shares: Vec<usize> = (0..holders.len()).map(share).collect::<Option<_>>()?;
         let moved = has.iter().zip(&shares).map(|(has, share)| has.saturating_sub(*share)).sum();
