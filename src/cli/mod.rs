@@ -3,6 +3,7 @@
 //! Exit codes are the same everywhere: 0 fine, 1 something is wrong, 2 used wrongly, 3 refused because
 //! it would not be safe.
 
+mod add;
 mod bootstrap;
 mod call;
 mod check;
@@ -104,6 +105,7 @@ enum Command {
     SwitchAllFrom(switch_all_from::Args),
     Call(call::Args),
     SetTimeout(set_timeout::Args),
+    Add(add::Args),
     MoveSlots(move_slots::Args),
     Rebalance(rebalance::Args),
     Demo(Box<demo::Args>),
@@ -127,6 +129,7 @@ pub fn run() -> ExitCode {
         Command::SwitchAllFrom(args) => switch_all_from::run(args),
         Command::Call(args) => call::run(args),
         Command::SetTimeout(args) => set_timeout::run(args),
+        Command::Add(args) => add::run(&args),
         Command::MoveSlots(args) => move_slots::run(&args),
         Command::Rebalance(args) => rebalance::run(&args),
         Command::Demo(args) => demo::run(&args),

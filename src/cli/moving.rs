@@ -168,7 +168,7 @@ pub fn find(holders: &[Holder], name: &str) -> Result<Party, Refused> {
     }
 }
 
-fn is_confirmed() -> io::Result<bool> {
+pub fn is_confirmed() -> io::Result<bool> {
     print!("Do this? (type 'yes' to accept): ");
     io::stdout().flush()?;
     let mut answer = String::new();

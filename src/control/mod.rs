@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod action;
+pub mod add;
 pub mod agree;
 pub mod bootstrap;
 pub mod discover;

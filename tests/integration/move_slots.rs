@@ -270,3 +270,67 @@ fn what_would_be_wrong_or_unsafe_is_refused_with_the_next_step() {
     let refused = mover(&["--from", &a, "--to", &b, "--slots", "20-29", "--timeout", "1s"]);
     expect(&refused, 3, &format!("{c} cannot be asked"));
 }
+
+#[test]
+fn an_empty_node_is_added_once_with_functions_and_any_other_is_refused() {
+    let cluster = RealCluster::start_unformed_with(7, &SETTINGS);
+    expect(&bootstrap(&cluster.addrs()[..3], &["--yes", "--replicas", "0"]).output().unwrap(), 0, "Done");
+    let first = at(&cluster, 0);
+    let library = "#!lua name=lib\nredis.register_function('one', function() return 1 end)";
+    for ix in 0..3 {
+        cluster.client(ix).call(&["FUNCTION", "LOAD", library]);
+    }
+    let add = |node: usize, args: &[&str]| run(&[&["add", &at(&cluster, node), &first], args].concat());
+    expect(&add(3, &["--dry-run"]), 0, "let");
+    expect(&add(3, &[]), 1, "Nothing was changed");
+    expect(&add(3, &["--yes"]), 0, "all nodes know it");
+    expect(&add(3, &["--yes"]), 0, "member already");
+    assert!(cluster.client(3).call_text(&["FUNCTION", "LIST"]).contains("lib"));
+    expect(&add(4, &["--yes", "--replica-of", &at(&cluster, 1)]), 0, "Added");
+    expect(&add(5, &["--yes", "--replica-of", "nobody"]), 2, "no primary is called");
+    // One of another cluster, though empty.
+    let port = at(&cluster, 6).rsplit_once(':').unwrap().1.to_string();
+    cluster.client(5).call(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+    wait_until("two nodes are a cluster of their own", || {
+        cluster.client(5).call_text(&["CLUSTER", "NODES"]).matches(" connected").count() == 2
+    });
+    expect(&add(5, &["--yes"]), 3, "belongs to a cluster");
+    let known = cluster.client(0).call_text(&["CLUSTER", "NODES"]);
+    assert_eq!(known.matches("connected").count(), 5, "{known}");
+    expect(&rebalance(&cluster, &["--use-empty"]), 0, "Moved 4096 slots");
+    let epochs = (0..4).map(|ix| {
+        let info = cluster.client(ix).call_text(&["CLUSTER", "INFO"]);
+        info.lines().find_map(|line| line.strip_prefix("cluster_my_epoch:")).unwrap().to_string()
+    });
+    let mut epochs: Vec<String> = epochs.collect();
+    epochs.sort();
+    epochs.dedup();
+    assert_eq!(epochs.len(), 4, "{epochs:?}");
+}
+
+#[test]
+fn a_big_key_is_announced_and_moved_whole_with_a_password() {
+    let login = [("requirepass", "hunter2"), ("masterauth", "hunter2")];
+    let cluster = RealCluster::start_unformed_with(3, &[&SETTINGS[..], &login].concat());
+    let mut form = bootstrap(cluster.addrs(), &["--yes", "--replicas", "0"]);
+    expect(&form.env("SLOTGATE_PASSWORD", "hunter2").output().unwrap(), 0, "Done");
+    let clients: Vec<_> = (0..3)
+        .map(|ix| {
+            let mut client = cluster.client(ix);
+            client.expect("AUTH hunter2", "+OK\r\n");
+            client
+        })
+        .collect();
+    let [mut source, mut target, _] = <[_; 3]>::try_from(clients).ok().unwrap();
+    // The key of slot 5061.
+    assert_eq!(Slot::of_key(b"bar").number(), 5061);
+    source.expect("SETRANGE bar 20000000 x", ":20000001\r\n");
+    let mut mover = slotgate(&["move-slots", "--from", &at(&cluster, 0), "--to", &at(&cluster, 1)]);
+    mover.args(["--slots", "5000-5100", &at(&cluster, 2), "--yes"]).env("SLOTGATE_PASSWORD", "hunter2");
+    let output = mover.output().unwrap();
+    expect(&output, 0, "Big key: bar of slot 5061");
+    expect(&output, 0, "Moved 101 slots with 1 keys");
+    target.expect("STRLEN bar", ":20000001\r\n");
+    let mut wrong = slotgate(&["rebalance", &at(&cluster, 0), "--yes", "--timeout", "1s"]);
+    expect(&wrong.env("SLOTGATE_PASSWORD", "wrong").output().unwrap(), 3, "WRONGPASS");
+}

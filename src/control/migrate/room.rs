@@ -8,7 +8,6 @@ use crate::control::node_client::{NodeClient, NodeError};
 use crate::control::plan::rebalance::{Holder, Move};
 use crate::topology::NodeId;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -54,12 +53,12 @@ pub async fn memories(
     credentials: &Credentials,
     limit: Duration,
 ) -> Result<BTreeMap<NodeId, Memory>, NodeError> {
+    let parties = moves.iter().flat_map(|step| [step.source, step.target]);
+    let addrs: BTreeMap<NodeId, SocketAddr> = parties.map(|party| (party.id, party.addr)).collect();
     let mut found = BTreeMap::new();
-    for party in moves.iter().flat_map(|step| [step.source, step.target]) {
-        if let Entry::Vacant(place) = found.entry(party.id) {
-            let mut client = NodeClient::connect(party.addr, credentials, limit).await?;
-            place.insert(Memory::parse(&client.call_text(&["INFO", "memory"]).await?));
-        }
+    for (id, addr) in addrs {
+        let mut client = NodeClient::connect(addr, credentials, limit).await?;
+        found.insert(id, Memory::parse(&client.call_text(&["INFO", "memory"]).await?));
     }
     Ok(found)
 }
