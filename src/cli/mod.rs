@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod explanation;
 mod nodes;
+mod pause;
 mod serve;
 
 use crate::config::Settings;
@@ -60,6 +61,7 @@ pub enum Output {
     after_help = "Examples:
   slotgate demo
   slotgate serve --seed redis-0:6379,redis-1:6379
+  slotgate serve --seed-file nodes.txt --manage
   slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
   slotgate check redis-0:6379
   slotgate explain --seed redis-0:6379 SET user:{42}:name x
@@ -80,6 +82,8 @@ enum Command {
     Serve(Box<serve::Args>),
     Bootstrap(bootstrap::Args),
     Check(check::Args),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Demo(Box<demo::Args>),
     #[command(subcommand)]
     Config(config::Command),
@@ -94,6 +98,8 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Bootstrap(args) => bootstrap::run(args),
         Command::Check(args) => check::run(args),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(command) => config::run(command),
         Command::Explain(args) => explain::run(args),

@@ -3,7 +3,7 @@
 use super::problem::join;
 use crate::topology::{NodeId, SlotRange};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A node and where to reach it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,16 +40,65 @@ pub enum Action {
         node: Party,
         primary: Party,
     },
+    /// Tells a replica once more whom it follows, because it looks in the wrong place.
+    Relink {
+        node: Party,
+        primary: Party,
+    },
+    /// Corrects the address that a node was told to announce.
+    Announce {
+        node: Party,
+        ip: IpAddr,
+    },
+    /// Keeps a node out of elections, and marks that it was us.
+    Guard {
+        node: Party,
+    },
+    /// Takes that back.
+    Unguard {
+        node: Party,
+    },
+    /// Lets a replica stand for election in place of its failed primary.
+    Elect {
+        node: Party,
+        primary: NodeId,
+    },
+    Forget {
+        node: Party,
+        leaver: NodeId,
+    },
 }
 
 impl Action {
+    /// A word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Action::SetConfigEpoch { .. } => "set-config-epoch",
+            Action::AddSlots { .. } => "add-slots",
+            Action::Meet { .. } => "meet",
+            Action::Replicate { .. } => "replicate",
+            Action::Relink { .. } => "relink",
+            Action::Announce { .. } => "announce",
+            Action::Guard { .. } => "guard",
+            Action::Unguard { .. } => "unguard",
+            Action::Elect { .. } => "elect",
+            Action::Forget { .. } => "forget",
+        }
+    }
+
     /// The node that is told to do it.
     pub fn node(&self) -> Party {
         match self {
             Action::SetConfigEpoch { node, .. }
             | Action::AddSlots { node, .. }
             | Action::Meet { node, .. }
-            | Action::Replicate { node, .. } => *node,
+            | Action::Replicate { node, .. }
+            | Action::Relink { node, .. }
+            | Action::Announce { node, .. }
+            | Action::Guard { node }
+            | Action::Unguard { node }
+            | Action::Elect { node, .. }
+            | Action::Forget { node, .. } => *node,
         }
     }
 }
@@ -61,6 +110,14 @@ impl fmt::Display for Action {
             Action::AddSlots { node, ranges } => write!(f, "give slots {} to {node}", join(ranges, " ")),
             Action::Meet { node, other, .. } => write!(f, "let {node} meet {other}"),
             Action::Replicate { node, primary } => write!(f, "make {node} a replica of {primary}"),
+            Action::Relink { node, primary } => write!(f, "connect {node} to its primary {primary} again"),
+            Action::Announce { node, ip } => write!(f, "let {node} announce {ip}"),
+            Action::Guard { node } => write!(f, "keep {node} out of elections"),
+            Action::Unguard { node } => write!(f, "let {node} take part in elections again"),
+            Action::Elect { node, primary } => {
+                write!(f, "let {node} stand for election in place of {}", primary.short())
+            }
+            Action::Forget { node, leaver } => write!(f, "let {node} forget {}", leaver.short()),
         }
     }
 }

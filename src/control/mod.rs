@@ -4,13 +4,17 @@
 //! clusters. Never on the way of a client's command, and never imports the data plane.
 
 pub mod act;
+pub mod act_heal;
 pub mod action;
 pub mod agree;
 pub mod bootstrap;
 pub mod discover;
+pub mod memory;
 pub mod node_client;
 pub mod observe;
 pub mod plan;
 pub mod problem;
+pub mod reconcile;
 pub mod refresh;
+pub mod survey;
 pub mod view;

@@ -18,6 +18,7 @@ mod drain;
 mod failover;
 mod large_values;
 mod lost_nodes;
+mod manage;
 mod migration;
 mod model;
 mod one_redis;

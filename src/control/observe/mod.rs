@@ -1,8 +1,10 @@
 //! observe: ask every endpoint at once what it is and what it sees, each with a deadline.
 
+mod answer;
 mod info;
 mod node_line;
 
+pub use answer::{Answer, Facts, Link, Settings, ask_all, ask_facts};
 pub use info::{ClusterInfo, NodeInfo, Release, Role};
 pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_nodes};
 

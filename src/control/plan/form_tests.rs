@@ -73,6 +73,7 @@ fn apply(models: &mut [Model], action: &Action) {
             }
         }
         Action::Replicate { node, primary } => models[place(node)].primary = Some(place(primary)),
+        other => panic!("no step of forming: {other}"),
     }
 }
 

@@ -1,4 +1,11 @@
 //! plan: what to do, from what was asked for and what was observed. Pure; one rule a file.
 
 pub mod form;
+pub mod heal;
+mod heal_addresses;
+pub mod heal_guard;
+mod heal_leavers;
+mod heal_links;
+mod heal_newcomers;
+mod heal_orphans;
 mod placement;
