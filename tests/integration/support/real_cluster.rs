@@ -77,7 +77,8 @@ impl RealCluster {
     pub fn start_like_pods(count: usize, net: u8) -> RealCluster {
         let hosts = (1..=count as u8).map(|host| Ipv4Addr::new(127, 0, net, host)).collect();
         let config = LocalNodesConfig { hosts, is_unannounced: true, ..LocalNodesConfig::default() };
-        RealCluster::start_config(count, &[], config)
+        // They are killed at once, and what a client was told is stored must be on disk by then.
+        RealCluster::start_config(count, &[("appendfsync", "always")], config)
     }
 
     fn start_config(count: usize, settings: &[(&str, &str)], config: LocalNodesConfig) -> RealCluster {
