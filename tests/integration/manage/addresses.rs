@@ -8,7 +8,11 @@ use super::{
     elsewhere, expect_healed, manage, move_all, roles, setting, start, status, tried, wait_for_phase,
 };
 use serde_json::Value;
+use slotgate::backend::Credentials;
+use slotgate::control::act::{ActError, Actor};
+use slotgate::control::action::{Action, Party};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 #[test]
 fn a_cluster_whose_nodes_all_got_new_addresses_serves_again_with_the_same_roles() {
@@ -138,4 +142,30 @@ fn a_node_of_another_cluster_at_an_old_address_is_never_met() {
         assert_eq!(state(*addr).len(), 6, "the other cluster came in");
     }
     assert_eq!(roles(&own), others);
+}
+
+#[test]
+fn a_contact_that_was_planned_is_refused_when_a_stranger_took_the_address_meanwhile() {
+    let (ours, theirs) = (RealCluster::start_like_pods(3, 59), RealCluster::start_like_pods(3, 60));
+    ours.form(0);
+    theirs.form(0);
+    let party = |addr: SocketAddr| {
+        let id = roles(&[addr])[0].0.parse().unwrap();
+        Party { id, addr }
+    };
+    let members = ours.addrs().iter().map(|addr| party(*addr).id).collect();
+    let actor = Actor::new(Credentials::default(), Duration::from_secs(5), members);
+    let (node, foreign) = (party(ours.addrs()[0]), party(theirs.addrs()[0]));
+    let meet = |other: Party| Action::Meet { node, other, bus_port: other.addr.port() + 10000 };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let act = |action: Action| {
+        runtime.block_on(async { actor.act(&action, tokio::time::Instant::now()).await }).unwrap_err()
+    };
+    // Planned for our own node, which is there no more; and even planned for the stranger itself.
+    let moved = Party { addr: foreign.addr, ..party(ours.addrs()[1]) };
+    assert!(matches!(act(meet(moved)), ActError::OtherNode { .. }));
+    assert!(matches!(act(meet(foreign)), ActError::Stranger { .. }));
+    for addr in ours.addrs().iter().chain(theirs.addrs()) {
+        assert_eq!(state(*addr).len(), 3);
+    }
 }
