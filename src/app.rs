@@ -6,6 +6,7 @@
 use crate::admin::{self, AdminError};
 use crate::command::Table;
 use crate::config::Config;
+use crate::control::reconcile::{self, ManageStatus};
 use crate::control::refresh::{self, RefreshStatus};
 use crate::proxy::{Proxy, StartError};
 use crate::shutdown::{Phase, Shutdown};
@@ -59,9 +60,11 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     let table = Arc::new(Table::builtin());
     let proxy = Arc::new(Proxy::start(config.proxy, topology.clone(), table, metrics.clone())?);
     let status = Arc::new(RefreshStatus::default());
+    let manage = config.manage.as_ref().map(|_| Arc::new(ManageStatus::default()));
     let state = admin::State {
         topology: topology.clone(),
         refresh: status.clone(),
+        manage: manage.clone(),
         metrics,
         shutdown: shutdown.clone(),
         started,
@@ -73,7 +76,14 @@ pub async fn run(config: Config) -> Result<(), AppError> {
         let shutdown = shutdown.clone();
         async move { shutdown.reached(Phase::Stopped).await }
     };
-    shutdown.spawn("refresh", refresh::run(config.refresh, topology, status, Some(learned), stopped));
+    shutdown.spawn("refresh", refresh::run(config.refresh, topology.clone(), status, Some(learned), stopped));
+    if let (Some(config), Some(status)) = (config.manage, manage) {
+        let draining = {
+            let shutdown = shutdown.clone();
+            async move { shutdown.reached(Phase::Draining).await }
+        };
+        shutdown.spawn("manage", reconcile::run(config, topology, status, draining));
+    }
     let learner = proxy.clone();
     shutdown.spawn("learn", async move {
         // Without an answer the built-in table goes on alone.

@@ -14,7 +14,8 @@
 //! tests can play any order of events. The control plane is asynchronous, on tokio.
 //!
 //! To read it: `topology`, `resp`, `command` (what everything speaks), then `proxy::core`, `read`,
-//! `dispatch`, `settle`, `answer` (a request's way), then `control::refresh` and `control::bootstrap`.
+//! `dispatch`, `settle`, `answer` (a request's way), then `control::refresh`, `control::bootstrap` and
+//! `control::reconcile` (what keeps the cluster whole).
 //!
 //! # Invariants: promises to users, each with a test named after it
 //! 1. Replies leave a session in the order in which its commands came; two commands of one session

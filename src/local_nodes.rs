@@ -42,6 +42,9 @@ pub struct LocalNodesConfig {
     pub first_port: Option<u16>,
     /// More lines for each node's configuration file, by directive; they win over ours.
     pub settings: Vec<(String, String)>,
+    /// The nodes announce no address: others learn it from where their connections come from, as they do
+    /// of pods. Needs Redis 7 or Valkey.
+    pub is_unannounced: bool,
 }
 
 impl Default for LocalNodesConfig {
@@ -53,6 +56,7 @@ impl Default for LocalNodesConfig {
             hosts: vec![Ipv4Addr::LOCALHOST],
             first_port: None,
             settings: Vec::new(),
+            is_unannounced: false,
         }
     }
 }
@@ -98,6 +102,10 @@ pub struct LocalNodes {
     /// Removes the folder after the nodes are gone (fields drop after `Drop::drop` ran).
     temporary: Option<tempfile::TempDir>,
     addrs: Vec<SocketAddr>,
+    /// Each node's folder, which it keeps when it gets another address.
+    dirs: Vec<PathBuf>,
+    settings: Vec<(String, String)>,
+    is_unannounced: bool,
     children: Vec<Option<Child>>,
 }
 
@@ -140,14 +148,15 @@ impl LocalNodes {
         let mut nodes = LocalNodes {
             server: config.server.clone(),
             children: addrs.iter().map(|_| None).collect(),
+            dirs: addrs.iter().map(|addr| node_dir(&dir, *addr)).collect(),
+            settings: config.settings.clone(),
+            is_unannounced: config.is_unannounced,
             dir,
             temporary,
             addrs,
         };
         for ix in 0..nodes.addrs.len() {
-            nodes
-                .write_config(ix, &config.settings)
-                .map_err(|error| LocalNodesError::Dir(nodes.dir.clone(), error))?;
+            nodes.write_config(ix).map_err(|error| LocalNodesError::Dir(nodes.dir.clone(), error))?;
             nodes.spawn(ix)?;
         }
         for ix in 0..nodes.addrs.len() {
@@ -165,6 +174,11 @@ impl LocalNodes {
     /// The folder that holds one folder per node, named by its port.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The folder of node `ix`.
+    pub fn node_dir(&self, ix: usize) -> &Path {
+        &self.dirs[ix]
     }
 
     /// The process id of node `ix`, while it runs.
@@ -201,6 +215,18 @@ impl LocalNodes {
         self.wait_ready(ix).await
     }
 
+    /// Ends node `ix` and starts it on its data at another address, as when a pod is made anew.
+    ///
+    /// # Errors
+    /// As [`LocalNodes::start`].
+    pub async fn move_to(&mut self, ix: usize, addr: SocketAddr) -> Result<(), LocalNodesError> {
+        self.end(ix).await;
+        self.addrs[ix] = addr;
+        self.write_config(ix).map_err(|error| LocalNodesError::Dir(self.dir.clone(), error))?;
+        self.spawn(ix)?;
+        self.wait_ready(ix).await
+    }
+
     /// Ends all nodes; those of a kept folder get the time to write their data.
     pub async fn shutdown(mut self) {
         if self.temporary.is_none() {
@@ -231,39 +257,34 @@ impl LocalNodes {
         }
     }
 
-    fn node_dir(&self, ix: usize) -> PathBuf {
-        let addr = self.addrs[ix];
-        match addr.ip() {
-            IpAddr::V4(Ipv4Addr::LOCALHOST) => self.dir.join(addr.port().to_string()),
-            _ => self.dir.join(addr.to_string()),
-        }
-    }
-
     fn log_path(&self, ix: usize) -> PathBuf {
-        self.node_dir(ix).join("node.log")
+        self.dirs[ix].join("node.log")
     }
 
-    fn write_config(&self, ix: usize, settings: &[(String, String)]) -> io::Result<()> {
-        let (dir, addr) = (self.node_dir(ix), self.addrs[ix]);
-        fs::create_dir_all(&dir)?;
+    fn write_config(&self, ix: usize) -> io::Result<()> {
+        let (dir, addr) = (&self.dirs[ix], self.addrs[ix]);
+        fs::create_dir_all(dir)?;
         let mut file = io::BufWriter::new(File::create(dir.join("node.conf"))?);
         writeln!(file, "bind {}\nport {}\ndir \"{}\"", addr.ip(), addr.port(), dir.display())?;
         writeln!(file, "daemonize no\ncluster-enabled yes\ncluster-config-file cluster.conf")?;
         writeln!(file, "cluster-node-timeout 5000\nappendonly yes\nsave \"\"")?;
         // A replica's first copy begins at once instead of 5 s later, when others might share it.
         writeln!(file, "repl-diskless-sync-delay 0")?;
-        if addr.ip() != Ipv4Addr::LOCALHOST {
+        if self.is_unannounced {
+            // Of the loopback addresses, protected mode trusts 127.0.0.1 alone.
+            writeln!(file, "bind-source-addr {}\nprotected-mode no", addr.ip())?;
+        } else if addr.ip() != Ipv4Addr::LOCALHOST {
             // Without it, peers take the source address of its connections, which is 127.0.0.1.
             writeln!(file, "cluster-announce-ip {}", addr.ip())?;
         }
-        for (name, value) in settings {
+        for (name, value) in &self.settings {
             writeln!(file, "{name} {value}")?;
         }
         file.flush()
     }
 
     fn spawn(&mut self, ix: usize) -> Result<(), LocalNodesError> {
-        let dir = self.node_dir(ix);
+        let dir = self.dirs[ix].clone();
         let open = || File::options().create(true).append(true).open(self.log_path(ix));
         let (out, err) = open()
             .and_then(|out| Ok((out.try_clone()?, out)))
@@ -314,6 +335,14 @@ impl Drop for LocalNodes {
         for ix in 0..self.children.len() {
             self.kill(ix);
         }
+    }
+}
+
+/// The folder of the node that first listened there.
+fn node_dir(dir: &Path, addr: SocketAddr) -> PathBuf {
+    match addr.ip() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => dir.join(addr.port().to_string()),
+        _ => dir.join(addr.to_string()),
     }
 }
 

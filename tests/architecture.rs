@@ -26,8 +26,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proxy", &["resp", "command", "topology", "backend", "tls", "telemetry", "shutdown", "secret"]),
     // The control plane. Never proxy.
     ("control", &["resp", "topology", "backend", "telemetry", "shutdown", "secret"]),
-    // Looks at both planes' results; of control only what the refresh last learned.
-    ("admin", &["topology", "control::refresh", "telemetry", "shutdown"]),
+    // Looks at both planes' results; of control only what the refresh last learned and the manager did.
+    ("admin", &["topology", "control::reconcile", "control::refresh", "telemetry", "shutdown"]),
     // Assembles each module's own Config, so it must name these types; nobody imports config.
     (
         "config",
@@ -38,6 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry::logging",
             "control::discover::Seed",
             "backend::Credentials",
+            "control::reconcile",
             "control::refresh",
         ],
     ),

@@ -1,8 +1,9 @@
 //! Which path answers what. Reads shared state, changes nothing.
 
 use super::readiness::readiness;
-use super::scrape::{process_samples, topology_samples};
+use super::scrape::{manage_samples, process_samples, topology_samples};
 use super::topology::{TopologyReport, report};
+use crate::control::reconcile::ManageStatus;
 use crate::control::refresh::RefreshStatus;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
@@ -20,6 +21,8 @@ pub struct State {
     pub topology: Arc<SharedTopology>,
     /// What the last look at the cluster told.
     pub refresh: Arc<RefreshStatus>,
+    /// What the manager saw, planned and did; `None` when the cluster is not managed from here.
+    pub manage: Option<Arc<ManageStatus>>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
     /// When the process started.
@@ -39,6 +42,7 @@ pub(super) fn routes(state: State) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/api/topology", get(topology))
+        .route("/api/status", get(status))
         .with_state(state)
 }
 
@@ -53,6 +57,7 @@ async fn metrics(extract::State(state): extract::State<State>) -> impl IntoRespo
     let snapshot = state.topology.load();
     let mut samples = topology_samples(state.shutdown.phase(), &snapshot, state.topology_age());
     samples.extend(process_samples(state.started.elapsed()));
+    samples.extend(state.manage.iter().flat_map(|manage| manage_samples(manage)));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render(&samples))
 }
 
@@ -75,6 +80,14 @@ async fn readyz(extract::State(state): extract::State<State>) -> (StatusCode, St
 async fn topology(extract::State(state): extract::State<State>) -> Json<TopologyReport> {
     let report = report(state.shutdown.phase(), &state.topology.load(), state.topology_age());
     Json(TopologyReport { trouble: state.refresh.trouble(), ..report })
+}
+
+async fn status(extract::State(state): extract::State<State>) -> impl IntoResponse {
+    match &state.manage {
+        Some(manage) => Json(manage.report()).into_response(),
+        None => (StatusCode::NOT_FOUND, "the cluster is not managed from here; start with --manage\n")
+            .into_response(),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::readiness::readiness;
 use super::topology::health_word;
+use crate::control::reconcile::ManageStatus;
 use crate::shutdown::Phase;
 use crate::telemetry::{Sample, table};
 use crate::topology::{Health, NodeIx, ShardIx, Snapshot};
@@ -38,6 +39,23 @@ pub fn topology_samples(phase: Phase, snapshot: &Snapshot, age: Option<Duration>
         let primary = snapshot.node(shard.primary).id.as_str();
         samples.push(Sample::with(&table::SHARD_SLOTS, [primary], slots as f64));
     }
+    samples
+}
+
+/// What the manager counted.
+pub fn manage_samples(status: &ManageStatus) -> Vec<Sample> {
+    let mut samples = vec![
+        Sample::new(&table::MANAGE_PROBLEMS, status.problem_count() as f64),
+        Sample::new(&table::MANAGE_PAUSED, f64::from(u8::from(status.is_paused()))),
+    ];
+    samples
+        .extend(status.healthy_ago().map(|ago| Sample::new(&table::MANAGE_HEALTHY_AGE, ago.as_secs_f64())));
+    let steps = status.steps();
+    samples.extend(
+        steps.into_iter().map(|(action, result, count)| {
+            Sample::with(&table::MANAGE_STEPS, [action, result], count as f64)
+        }),
+    );
     samples
 }
 

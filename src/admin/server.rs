@@ -117,6 +117,7 @@ mod tests {
         let state = State {
             topology: Arc::new(SharedTopology::default()),
             refresh: Arc::default(),
+            manage: None,
             metrics: Arc::new(Metrics::new()),
             shutdown: Shutdown::default(),
             started: Instant::now(),
@@ -137,6 +138,8 @@ mod tests {
         assert!(get(addr, "/api/topology").await.1.contains("\"slots_covered\":16384"));
         assert!(get(addr, "/").await.1.starts_with("<!doctype html>"));
         assert_eq!(get(addr, "/nothing").await.0, 404);
+        let (status, hint) = get(addr, "/api/status").await;
+        assert!(status == 404 && hint.contains("--manage"), "{hint}");
         shutdown.advance(Phase::Draining);
         assert_eq!(get(addr, "/readyz").await, (503, "not ready: draining\n".to_string()));
         shutdown.advance(Phase::Stopped);

@@ -18,6 +18,7 @@ mod fix;
 mod move_slots;
 mod moving;
 mod nodes;
+mod pause;
 mod rebalance;
 mod serve;
 mod set_timeout;
@@ -73,6 +74,7 @@ pub enum Output {
     after_help = "Examples:
   slotgate demo
   slotgate serve --seed redis-0:6379,redis-1:6379
+  slotgate serve --seed-file nodes.txt --manage
   slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
   slotgate check redis-0:6379
   slotgate rebalance --use-empty redis-0:6379
@@ -108,6 +110,8 @@ enum Command {
     Add(add::Args),
     MoveSlots(move_slots::Args),
     Rebalance(rebalance::Args),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Demo(Box<demo::Args>),
     #[command(subcommand)]
     Config(config::Command),
@@ -132,6 +136,8 @@ pub fn run() -> ExitCode {
         Command::Add(args) => add::run(&args),
         Command::MoveSlots(args) => move_slots::run(&args),
         Command::Rebalance(args) => rebalance::run(&args),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Config(command) => config::run(command),
         Command::Explain(args) => explain::run(args),

@@ -16,10 +16,10 @@ pub use file::{File, FileError};
 pub use layers::{Entry, Environment, Layers, Problem, Source, variable};
 pub use secrets::{Place, locate as locate_secret, read as read_secret};
 pub use settings::Settings;
-pub use units::{Address, Count, Size, Span, UnitError};
+pub use units::{Address, Count, Size, Span, Switch, UnitError};
 
 use crate::backend::Credentials;
-use crate::control::refresh;
+use crate::control::{reconcile, refresh};
 use crate::secret::Secret;
 use crate::{admin, proxy, telemetry::logging};
 use std::path::Path;
@@ -34,6 +34,8 @@ pub const SECRETS: [&str; 2] = ["password", "require-password"];
 pub struct Config {
     pub proxy: proxy::Config,
     pub refresh: refresh::Config,
+    /// Set when the cluster is to be kept whole.
+    pub manage: Option<reconcile::Config>,
     pub admin: admin::Config,
     pub log: logging::Config,
     /// How long requests under way may take once the process is told to end.
@@ -111,6 +113,22 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
     let size = |size: Option<Size>, default: usize| size.map_or(default, |size| size.0);
     let span =
         |span: Option<Span>, default: Option<Span>| span.or(default).map_or(Duration::ZERO, |span| span.0);
+    let is_managing = settings.manage.is_some_and(|manage| manage.0);
+    let refresh = refresh::Config {
+        seeds: settings.seed.unwrap_or_default(),
+        seed_file: settings.seed_file,
+        credentials: Credentials { user: settings.user.clone(), password: node_password.clone() },
+        refresh: span(settings.refresh, defaults.refresh),
+        stays_with_cluster: is_managing,
+        ..refresh::Config::default()
+    };
+    let manage = is_managing.then(|| reconcile::Config {
+        seeds: refresh.seeds.clone(),
+        seed_file: refresh.seed_file.clone(),
+        pause_file: settings.pause_file,
+        credentials: refresh.credentials.clone(),
+        limit: refresh.limit,
+    });
     let unless_zero = |time: Duration| (!time.is_zero()).then_some(time);
     Config {
         proxy: proxy::Config {
@@ -121,8 +139,8 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
             write_timeout: unless_zero(span(settings.write_timeout, defaults.write_timeout)),
             hold: span(settings.hold, defaults.hold),
             require_password,
-            node_user: settings.user.clone(),
-            node_password: node_password.clone(),
+            node_user: settings.user,
+            node_password,
             pipeline_limit: count(settings.pipeline_limit, proxy.pipeline_limit),
             output_soft_limit: size(settings.output_soft_limit, proxy.output_soft_limit),
             output_hard_limit: size(settings.output_hard_limit, proxy.output_hard_limit),
@@ -137,13 +155,8 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
             level: settings.log_level.unwrap_or(log.level),
             format: settings.log_format.unwrap_or(log.format),
         },
-        refresh: refresh::Config {
-            seeds: settings.seed.unwrap_or_default(),
-            seed_file: settings.seed_file,
-            credentials: Credentials { user: settings.user, password: node_password },
-            refresh: span(settings.refresh, defaults.refresh),
-            ..refresh::Config::default()
-        },
+        refresh,
+        manage,
         drain_timeout: span(settings.drain_timeout, defaults.drain_timeout),
     }
 }
@@ -213,6 +226,16 @@ mod tests {
         let credentials =
             Credentials { user: Some("gate".to_string()), password: Some(Secret::new("hunter2")) };
         assert_eq!(refresh.credentials, credentials);
+    }
+
+    #[test]
+    fn the_manager_starts_from_the_same_nodes_and_only_when_asked() {
+        let text = "seed = [\"a:1\"]\nseed-file = \"/seeds\"\npause-file = \"/pause\"\n";
+        assert!(load(text, EMPTY).unwrap().manage.is_none());
+        let environment: Environment<'_> = &|name| (name == "SLOTGATE_MANAGE").then(|| "yes".to_string());
+        let manage = load(text, environment).unwrap().manage.unwrap();
+        assert_eq!(manage.seeds, ["a:1".parse().unwrap()]);
+        assert_eq!((manage.seed_file, manage.pause_file), (Some("/seeds".into()), Some("/pause".into())));
     }
 
     #[test]

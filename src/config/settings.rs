@@ -1,7 +1,7 @@
 //! The shape users write: one name for each setting, as flag, as environment variable and as key of a
 //! file. Everything is optional here; `layers` puts the sources on top of each other.
 
-use super::units::{Address, Count, Size, Span};
+use super::units::{Address, Count, Size, Span, Switch};
 use crate::control::{discover::Seed, refresh};
 use crate::{admin, proxy, telemetry::logging};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,20 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Service")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<Address>,
+
+    /// Keep the cluster whole: nodes with new addresses, lost links, orphaned slots, missing replicas.
+    /// The seeds must lead to the nodes themselves (a headless Service, not a load balancer)
+    #[arg(
+        long, value_name = "YES|NO", num_args = 0..=1, require_equals = true, default_missing_value = "yes",
+        help_heading = "Management"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manage: Option<Switch>,
+
+    /// While this file exists, --manage looks and tells, and changes nothing
+    #[arg(long, value_name = "FILE", help_heading = "Management")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_file: Option<PathBuf>,
 
     /// Threads that serve clients [default: the cores that this process may use]
     #[arg(long, value_name = "N", help_heading = "Service")]
@@ -155,6 +169,8 @@ impl Settings {
             seed: None,
             seed_file: None,
             admin: Some(Address(admin::Config::default().listen)),
+            manage: Some(Switch(false)),
+            pause_file: None,
             workers: count(proxy.workers),
             user: None,
             password_file: None,
@@ -216,6 +232,7 @@ mod tests {
                 "log-format" => "json".into(),
                 "log-level" => "warn".into(),
                 "user" => "u".into(),
+                "manage" => "yes".into(),
                 file if file.ends_with("-file") => "/f".into(),
                 time if ["hold", "refresh"].contains(&time) || time.ends_with("-timeout") => "1s".into(),
                 _ => 1.into(),

@@ -29,6 +29,10 @@ pub struct Count(pub NonZeroUsize);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Address(pub SocketAddr);
 
+/// Something that is on or off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Switch(pub bool);
+
 /// A text that is not what it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {
@@ -40,6 +44,26 @@ pub enum UnitError {
     NotCount(String),
     #[error("not an address with a port: {0:?} (write it such as 0.0.0.0:6379 or [::]:6379)")]
     NotAddress(String),
+    #[error("neither yes nor no: {0:?}")]
+    NotSwitch(String),
+}
+
+impl FromStr for Switch {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Switch, UnitError> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "yes" | "true" | "on" | "1" => Ok(Switch(true)),
+            "no" | "false" | "off" | "0" | "" => Ok(Switch(false)),
+            _ => Err(UnitError::NotSwitch(text.to_string())),
+        }
+    }
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 { "yes" } else { "no" })
+    }
 }
 
 impl FromStr for Count {
@@ -141,7 +165,7 @@ macro_rules! written {
     )+};
 }
 
-written!(Span Size Address Seed);
+written!(Span Size Address Switch Seed);
 
 impl Serialize for Count {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -169,6 +193,10 @@ impl Visitor<'_> for Written {
         Ok(text.to_string())
     }
 
+    fn visit_bool<E>(self, is_so: bool) -> Result<String, E> {
+        Ok(is_so.to_string())
+    }
+
     fn visit_u64<E>(self, number: u64) -> Result<String, E> {
         Ok(number.to_string())
     }
@@ -181,6 +209,14 @@ impl Visitor<'_> for Written {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn switches_are_read_in_the_words_of_redis_conf_and_of_toml() {
+        assert_eq!("yes".parse::<Switch>().unwrap(), Switch(true));
+        assert_eq!(serde_json::from_str::<Switch>("true").unwrap(), Switch(true));
+        assert_eq!(Switch(false).to_string().parse::<Switch>().unwrap(), Switch(false));
+        assert!("perhaps".parse::<Switch>().is_err());
+    }
 
     #[test]
     fn durations_need_a_unit_and_zero_does_not() {

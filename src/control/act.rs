@@ -1,6 +1,7 @@
 //! act: carries an [`Action`] out on its node. Each re-checks its precondition first, so it may be done
 //! twice, and never does harm when the cluster changed since it was planned.
 
+use super::act_heal;
 use super::action::{Action, Party};
 use super::failover::{FailoverError, fail_over};
 use super::node_client::{NodeClient, NodeError};
@@ -48,6 +49,10 @@ pub enum ActError {
     Failover(#[from] FailoverError),
     #[error(transparent)]
     Settle(#[from] SettleError),
+    #[error("{addr} does not let us read its settings (CONFIG GET)")]
+    NoSettings { addr: SocketAddr },
+    #[error("{addr} sees node {id} differently by now", id = .id.short())]
+    Changed { addr: SocketAddr, id: NodeId },
 }
 
 /// Carries actions out on the nodes of one cluster.
@@ -101,12 +106,17 @@ impl Actor {
             }
             Action::Meet { other, bus_port, .. } => {
                 let (_, met) = self.open(*other).await?;
-                if is_acquainted(&node, other.id) && is_acquainted(&met, node.view.id()) {
+                if is_found_at(&node, *other)
+                    && is_acquainted(&met, node.view.id())
+                    && knows_itself(&met, *other)
+                {
                     return Ok(Acted::AlreadyDone);
                 }
                 // A node of another cluster would merge the two, and half of the data would be lost.
-                if let Some(line) = met.view.members().find(|line| !self.ours.contains(&line.id)) {
-                    return Err(ActError::Stranger { addr: other.addr, stranger: line.id });
+                for party in [&met, &node] {
+                    if let Some(line) = party.view.members().find(|line| !self.ours.contains(&line.id)) {
+                        return Err(ActError::Stranger { addr: party.view.asked, stranger: line.id });
+                    }
                 }
                 let (ip, port) = (other.addr.ip().to_string(), other.addr.port().to_string());
                 let mut meet = vec!["CLUSTER".into(), "MEET".into(), ip, port];
@@ -130,6 +140,12 @@ impl Actor {
             Action::SettleSlot { slot, from, others, may_lose, .. } => {
                 return settle_slot(self, &mut client, &node, *slot, (from, others), *may_lose).await;
             }
+            Action::Relink { primary, .. } => return act_heal::relink(&mut client, &node, *primary).await,
+            Action::Announce { ip, .. } => return act_heal::announce(&mut client, &node, *ip).await,
+            Action::Guard { .. } => return act_heal::guard(&mut client, &node).await,
+            Action::Unguard { .. } => return act_heal::unguard(&mut client, &node).await,
+            Action::Elect { primary, .. } => return act_heal::elect(&mut client, &node, *primary).await,
+            Action::Forget { leaver, .. } => return act_heal::forget(&mut client, &node, *leaver).await,
         }
         Ok(Acted::Done)
     }
@@ -161,6 +177,16 @@ impl Actor {
         let found = node.view.id();
         if found == wanted { Ok((client, node)) } else { Err(ActError::OtherNode { addr, wanted, found }) }
     }
+}
+
+/// Whether the node looks for the member where it is.
+fn is_found_at(node: &Observation, other: Party) -> bool {
+    node.view.line(other.id).is_some_and(|line| line.addr(node.view.asked) == Some(other.addr))
+}
+
+/// Whether the node tells clients its right address. One that nobody has met has none to tell.
+fn knows_itself(met: &Observation, own: Party) -> bool {
+    met.view.myself().ip.is_none() || met.view.myself().addr(met.view.asked) == Some(own.addr)
 }
 
 /// Whether the node knows `id` as a member at some address.

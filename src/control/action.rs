@@ -3,7 +3,7 @@
 use super::problem::join;
 use crate::topology::{NodeId, Slot, SlotRange};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A node and where to reach it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,9 +56,54 @@ pub enum Action {
         /// A key that both have with different values may go; it is saved first.
         may_lose: bool,
     },
+    /// Tells a replica once more whom it follows, because it looks in the wrong place.
+    Relink {
+        node: Party,
+        primary: Party,
+    },
+    /// Corrects the address that a node was told to announce.
+    Announce {
+        node: Party,
+        ip: IpAddr,
+    },
+    /// Keeps a node out of elections, and marks that it was us.
+    Guard {
+        node: Party,
+    },
+    /// Takes that back.
+    Unguard {
+        node: Party,
+    },
+    /// Lets a replica stand for election in place of its failed primary.
+    Elect {
+        node: Party,
+        primary: NodeId,
+    },
+    Forget {
+        node: Party,
+        leaver: NodeId,
+    },
 }
 
 impl Action {
+    /// A word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Action::SetConfigEpoch { .. } => "set-config-epoch",
+            Action::AddSlots { .. } => "add-slots",
+            Action::Meet { .. } => "meet",
+            Action::Replicate { .. } => "replicate",
+            Action::Failover { .. } => "failover",
+            Action::SettleSlot { .. } => "settle-slot",
+            Action::Relink { .. } => "relink",
+            Action::Announce { .. } => "announce",
+            Action::Guard { .. } => "guard",
+            Action::Unguard { .. } => "unguard",
+            Action::Elect { .. } => "elect",
+            Action::Forget { .. } => "forget",
+        }
+    }
+
     /// The node that is told to do it.
     pub fn node(&self) -> Party {
         match self {
@@ -67,7 +112,13 @@ impl Action {
             | Action::Meet { node, .. }
             | Action::Replicate { node, .. }
             | Action::Failover { node, .. }
-            | Action::SettleSlot { node, .. } => *node,
+            | Action::SettleSlot { node, .. }
+            | Action::Relink { node, .. }
+            | Action::Announce { node, .. }
+            | Action::Guard { node }
+            | Action::Unguard { node }
+            | Action::Elect { node, .. }
+            | Action::Forget { node, .. } => *node,
         }
     }
 }
@@ -87,6 +138,14 @@ impl fmt::Display for Action {
                 }
                 f.write_str(if *may_lose { "; of keys that differ its own win" } else { "" })
             }
+            Action::Relink { node, primary } => write!(f, "connect {node} to its primary {primary} again"),
+            Action::Announce { node, ip } => write!(f, "let {node} announce {ip}"),
+            Action::Guard { node } => write!(f, "keep {node} out of elections"),
+            Action::Unguard { node } => write!(f, "let {node} take part in elections again"),
+            Action::Elect { node, primary } => {
+                write!(f, "let {node} stand for election in place of {}", primary.short())
+            }
+            Action::Forget { node, leaver } => write!(f, "let {node} forget {}", leaver.short()),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! clusters. Never on the way of a client's command, and never imports the data plane.
 
 pub mod act;
+pub mod act_heal;
 pub mod action;
 pub mod add;
 pub mod agree;
@@ -15,14 +16,17 @@ pub mod failover;
 pub mod fix;
 pub mod hand_over;
 pub mod introduce;
+pub mod memory;
 pub mod migrate;
 pub mod named;
 pub mod node_client;
 pub mod observe;
 pub mod plan;
 pub mod problem;
+pub mod reconcile;
 pub mod refresh;
 mod settle_slot;
 pub mod status;
+pub mod survey;
 mod sync_delay;
 pub mod view;

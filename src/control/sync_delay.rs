@@ -1,7 +1,8 @@
 //! A primary waits before a first copy, in case more replicas ask for one (`repl-diskless-sync-delay`, 5 s
 //! unless set otherwise). While a cluster is formed all replicas are there, and nobody else comes.
 
-use super::node_client::{NodeClient, NodeError, Reply};
+use super::node_client::{NodeClient, NodeError};
+use super::observe::read_settings;
 use crate::backend::Credentials;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,13 +44,9 @@ impl<'a> Lifted<'a> {
     /// Sets the delay; returns what it was.
     async fn exchange(&self, addr: SocketAddr, value: &str) -> Result<String, NodeError> {
         let mut client = NodeClient::connect(addr, self.credentials, self.limit).await?;
-        let before = match client.call(&["CONFIG", "GET", SETTING]).await? {
-            Reply::Array(pair) => match pair.get(1) {
-                Some(Reply::BulkString(before)) => String::from_utf8_lossy(before).into_owned(),
-                // A version that does not have it.
-                _ => return Ok("0".into()),
-            },
-            _ => return Ok("0".into()),
+        // A version that does not have it does not wait.
+        let Some(before) = read_settings(&mut client, &[SETTING]).await?.remove(SETTING) else {
+            return Ok("0".into());
         };
         if before != value {
             client.call(&["CONFIG", "SET", SETTING, value]).await?;

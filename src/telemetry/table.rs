@@ -121,6 +121,14 @@ table! {
         "1 for the health that the cluster ascribes to a node (ok, suspect, failed), 0 for the others.";
     SHARD_SLOTS: Gauge Scraped "slotgate_shard_slots" ["primary"] COUNT,
         "Hash slots that a shard owns, named by the id of its primary.";
+    MANAGE_STEPS: Counter Scraped "slotgate_manage_steps_total" ["action" "result"] COUNT,
+        "Steps that the manager tried, by action and result (done, already-done, failed); absent without --manage.";
+    MANAGE_PROBLEMS: Gauge Scraped "slotgate_manage_problems" [] COUNT,
+        "Things that the manager finds wrong with the cluster.";
+    MANAGE_HEALTHY_AGE: Gauge Scraped "slotgate_manage_healthy_age_seconds" [] SECONDS,
+        "Time since the manager last found nothing wrong; absent until it has once.";
+    MANAGE_PAUSED: Gauge Scraped "slotgate_manage_paused" [] None,
+        "1 while the pause file keeps the manager from acting, otherwise 0.";
     READY: Gauge Scraped "slotgate_ready" [] None,
         "1 when /readyz says ready, otherwise 0.";
     BUILD: Gauge Scraped "slotgate_build_info" ["version"] None,

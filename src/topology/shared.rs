@@ -15,6 +15,8 @@ pub struct SharedTopology {
     /// Serialises writers; holds when the last full view was published and who wants to know.
     writers: Mutex<Writers>,
     stale: Notify,
+    /// The same news for whoever keeps the cluster whole.
+    unrest: Notify,
 }
 
 struct Writers {
@@ -28,6 +30,7 @@ impl Default for SharedTopology {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             writers: Mutex::new(Writers { confirmed_at: None, listeners: Vec::new() }),
             stale: Notify::new(),
+            unrest: Notify::new(),
         }
     }
 }
@@ -77,6 +80,7 @@ impl SharedTopology {
     /// Says that the topology looks stale; many hints before the next look count as one.
     pub fn hint_stale(&self) {
         self.stale.notify_one();
+        self.unrest.notify_one();
     }
 
     /// Waits for a hint. Cancel-safe; meant for one waiter.
@@ -84,9 +88,16 @@ impl SharedTopology {
         self.stale.notified().await;
     }
 
+    /// Waits for a hint, or a change of the topology. Cancel-safe; meant for one waiter, another than
+    /// that of [`SharedTopology::stale_hinted`].
+    pub async fn unrest(&self) {
+        self.unrest.notified().await;
+    }
+
     fn replace(&self, writers: &Writers, mut snapshot: Snapshot) {
         snapshot.version = self.current.load().version + 1;
         self.current.store(Arc::new(snapshot));
+        self.unrest.notify_one();
         for listener in &writers.listeners {
             listener();
         }

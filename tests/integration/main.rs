@@ -20,6 +20,7 @@ mod failover;
 mod fix;
 mod large_values;
 mod lost_nodes;
+mod manage;
 mod migration;
 mod model;
 mod move_slots;

@@ -1,10 +1,12 @@
 //! observe: ask every endpoint at once what it is and what it sees, each with a deadline.
 
+mod answer;
 mod info;
 mod node_line;
 mod settings;
 mod slot_keys;
 
+pub use answer::{Answer, Facts, HealSettings, Link, ask_all, ask_facts};
 pub use info::{ClusterInfo, Memory, NodeInfo, Release, Role};
 pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_nodes};
 pub use settings::{Settings, observe_settings, read_settings};

@@ -3,5 +3,12 @@
 pub mod failover;
 pub mod fix;
 pub mod form;
+pub mod heal;
+mod heal_addresses;
+pub mod heal_guard;
+mod heal_leavers;
+mod heal_links;
+mod heal_newcomers;
+mod heal_orphans;
 mod placement;
 pub mod rebalance;

@@ -56,6 +56,9 @@ pub struct Config {
     pub refresh: Duration,
     /// The limit for each step of asking one node.
     pub limit: Duration,
+    /// Once a cluster is known, seeds never lead to another one: an address may belong to a stranger by
+    /// now, and what clients write there would be lost to them.
+    pub stays_with_cluster: bool,
 }
 
 impl Default for Config {
@@ -66,6 +69,7 @@ impl Default for Config {
             credentials: Credentials::default(),
             refresh: Duration::from_secs(10),
             limit: Duration::from_secs(1),
+            stays_with_cluster: false,
         }
     }
 }
@@ -184,6 +188,11 @@ impl Refresh {
         self.status.keep(&known.union(&look.asked).copied().collect());
         match agree(&look.heard(), &current) {
             Ok(Some(agreement)) => self.accept(agreement, &current, &look).await,
+            Ok(None) if !look.views.is_empty() => self.fail(
+                "the nodes that answer are of another cluster than the one that is served; start slotgate anew to \
+                 serve theirs"
+                    .into(),
+            ),
             Ok(None) => self.fail(if look.errors.is_empty() {
                 "there is nobody to ask: no node is known and no seed could be resolved".into()
             } else {
@@ -247,20 +256,21 @@ impl Refresh {
         }
         if look.good(current) == 0 {
             let mut seeds = self.resolve_seeds(&mut look).await;
+            let may_lead = !self.config.stays_with_cluster || current.nodes().is_empty();
             for (view, is_seed) in &mut look.views {
-                *is_seed |= seeds.contains(&view.asked);
+                *is_seed |= may_lead && seeds.contains(&view.asked);
             }
             fastrand::shuffle(&mut seeds);
             seeds.retain(|addr| !look.asked.contains(addr));
             // All of a few at once; of many only as long as nobody answers.
             for some in seeds.chunks(SEEDS_ASKED).take(SEED_ROUNDS) {
-                self.ask(&mut look, some.to_vec(), true).await;
+                self.ask(&mut look, some.to_vec(), may_lead).await;
                 if look.good(current) > 0 {
                     break;
                 }
             }
             if let Ok(Some(found)) = agree(&look.heard(), current) {
-                self.ask(&mut look, sample(&found.snapshot), true).await;
+                self.ask(&mut look, sample(&found.snapshot), may_lead).await;
             }
         }
         look

@@ -167,6 +167,25 @@ async fn a_strange_cluster_at_a_known_address_is_not_believed() {
 }
 
 #[tokio::test]
+async fn a_seed_that_leads_to_another_cluster_is_not_followed_when_we_stay_with_ours() {
+    let (one, two) = two_nodes().await;
+    let running = start(Config { stays_with_cluster: true, ..config(&[&one]) });
+    wait_for("all slots covered", || running.shared.load().covered() == SLOTS).await;
+    let stranger = FakeNode::start().await;
+    stranger.say("0-16383", &[]);
+    *one.nodes.lock().unwrap() = stranger.nodes.lock().unwrap().clone();
+    two.nodes.lock().unwrap().clear();
+    running.shared.hint_stale();
+    wait_for("trouble", || {
+        running.status.trouble().is_some_and(|trouble| trouble.contains("another cluster"))
+    })
+    .await;
+    assert_eq!(owner(&running.shared, 16383), Some(two.addr));
+    one.say("0-16383", &[(&two, "")]);
+    wait_for("the cluster is back", || owner(&running.shared, 16383) == Some(one.addr)).await;
+}
+
+#[tokio::test]
 async fn a_seed_file_that_changes_is_read_again() {
     let (one, _two) = two_nodes().await;
     let dir = tempfile::tempdir().unwrap();

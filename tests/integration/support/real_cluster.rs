@@ -86,16 +86,23 @@ impl RealCluster {
     }
 
     fn start_nodes_on(count: usize, hosts: &[Ipv4Addr], settings: &[(&str, &str)]) -> RealCluster {
-        let hosts = hosts.to_vec();
+        let config = LocalNodesConfig { hosts: hosts.to_vec(), ..LocalNodesConfig::default() };
+        RealCluster::start_config(count, settings, config)
+    }
+
+    /// Nodes in cluster mode that have yet to meet, with an address each (127.0.`net`.1 and on) that others
+    /// learn as they do of pods.
+    pub fn start_like_pods(count: usize, net: u8) -> RealCluster {
+        let hosts = (1..=count as u8).map(|host| Ipv4Addr::new(127, 0, net, host)).collect();
+        let config = LocalNodesConfig { hosts, is_unannounced: true, ..LocalNodesConfig::default() };
+        // They are killed at once, and what a client was told is stored must be on disk by then.
+        RealCluster::start_config(count, &[("appendfsync", "always")], config)
+    }
+
+    fn start_config(count: usize, settings: &[(&str, &str)], config: LocalNodesConfig) -> RealCluster {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let config = LocalNodesConfig {
-            count,
-            server: server().into(),
-            settings,
-            hosts,
-            ..LocalNodesConfig::default()
-        };
+        let config = LocalNodesConfig { count, server: server().into(), settings, ..config };
         let nodes = runtime.block_on(LocalNodes::start(config)).unwrap_or_else(|error| panic!("{error}"));
         RealCluster { runtime, nodes }
     }
@@ -119,11 +126,30 @@ impl RealCluster {
         self.runtime.block_on(self.nodes.restart(ix)).unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// Ends the nodes, starts them on their data at these addresses, and waits until each answers.
+    pub fn move_to(&mut self, moves: &[(usize, SocketAddr)]) {
+        for (ix, _) in moves {
+            self.nodes.kill(*ix);
+        }
+        for (ix, addr) in moves {
+            let moved = self.runtime.block_on(self.nodes.move_to(*ix, *addr));
+            moved.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
+    /// Ends node `ix`, changes what it remembers of the cluster, and starts it again.
+    pub fn restart_with_nodes_file(&mut self, ix: usize, change: impl Fn(&str) -> String) {
+        self.kill(ix);
+        let file = self.nodes.node_dir(ix).join("cluster.conf");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, change(&text)).unwrap();
+        self.restart(ix);
+    }
+
     /// Ends node `ix` and starts one at its address that has never heard of the others.
     pub fn replace_by_stranger(&mut self, ix: usize) {
         self.kill(ix);
-        let dir = self.nodes.dir().join(self.addrs()[ix].port().to_string());
-        std::fs::remove_file(dir.join("cluster.conf")).unwrap();
+        std::fs::remove_file(self.nodes.node_dir(ix).join("cluster.conf")).unwrap();
         self.restart(ix);
     }
 

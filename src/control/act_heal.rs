@@ -1,0 +1,138 @@
+//! act, healing: the steps that repair a cluster, each with its precondition looked at once more.
+
+use super::act::{ActError, Acted};
+use super::action::Party;
+use super::node_client::{NodeClient, NodeError};
+use super::observe::{Facts, Flags, Release, Role, ask_facts};
+use super::plan::heal_guard::MARK;
+use super::view::Observation;
+use crate::topology::NodeId;
+use std::net::{IpAddr, SocketAddr};
+
+/// The first release whose `CONFIG SET` takes several settings, all or none.
+const SETS_SEVERAL: Release = Release(7, 0);
+
+/// Points a replica at its primary once more, unless it found it meanwhile.
+pub(super) async fn relink(
+    client: &mut NodeClient,
+    node: &Observation,
+    primary: Party,
+) -> Result<Acted, ActError> {
+    let changed = ActError::Changed { addr: node.view.asked, id: primary.id };
+    if node.view.myself().primary != Some(primary.id) {
+        return Err(changed);
+    }
+    let line = node.view.line(primary.id);
+    if line.and_then(|line| line.addr(node.view.asked)) != Some(primary.addr) {
+        return Err(changed);
+    }
+    if matches!(node.info.role, Role::Replica { is_link_up: true, .. }) {
+        return Ok(Acted::AlreadyDone);
+    }
+    client.call(&["CLUSTER", "REPLICATE", primary.id.as_str()]).await?;
+    Ok(Acted::Done)
+}
+
+/// Corrects `cluster-announce-ip`, where it is set.
+pub(super) async fn announce(
+    client: &mut NodeClient,
+    node: &Observation,
+    ip: IpAddr,
+) -> Result<Acted, ActError> {
+    if node.view.myself().ip == Some(ip) {
+        return Ok(Acted::AlreadyDone);
+    }
+    let facts = ask_facts(client).await?;
+    let addr = node.view.asked;
+    // The node itself must have taken our connection there.
+    if facts.local != Some(SocketAddr::new(ip, addr.port())) {
+        return Err(ActError::Changed { addr, id: node.view.id() });
+    }
+    client.call(&["CONFIG", "SET", "cluster-announce-ip", &ip.to_string()]).await?;
+    Ok(Acted::Done)
+}
+
+/// Forbids a node to take over, and leaves the mark that says who did.
+pub(super) async fn guard(client: &mut NodeClient, node: &Observation) -> Result<Acted, ActError> {
+    if node.view.myself().flags.has(Flags::NO_FAILOVER) {
+        return Ok(Acted::AlreadyDone);
+    }
+    let barrier = barrier(client, node).await?;
+    let marked = if barrier >= MARK { barrier } else { barrier + MARK };
+    // The mark first: a guard without one would stay for ever if we ended in between.
+    let settings = [("cluster-migration-barrier", marked.to_string()), (NO_FAILOVER, "yes".into())];
+    set(client, node, &settings).await?;
+    Ok(Acted::Done)
+}
+
+/// Lifts a guard that carries the mark.
+pub(super) async fn unguard(client: &mut NodeClient, node: &Observation) -> Result<Acted, ActError> {
+    let barrier = barrier(client, node).await?;
+    if barrier < MARK {
+        return Ok(Acted::AlreadyDone);
+    }
+    let settings = [(NO_FAILOVER, "no".into()), ("cluster-migration-barrier", (barrier - MARK).to_string())];
+    set(client, node, &settings).await?;
+    Ok(Acted::Done)
+}
+
+/// Lets a replica ask for votes, while its primary is held for failed.
+pub(super) async fn elect(
+    client: &mut NodeClient,
+    node: &Observation,
+    primary: NodeId,
+) -> Result<Acted, ActError> {
+    if node.view.myself().primary.is_none() {
+        return Ok(Acted::AlreadyDone);
+    }
+    let line = node.view.line(primary);
+    let is_failed = line.is_some_and(|line| line.flags.has(Flags::FAILED) && !line.slots.is_empty());
+    if node.view.myself().primary != Some(primary) || !is_failed {
+        return Err(ActError::Changed { addr: node.view.asked, id: primary });
+    }
+    // Never TAKEOVER, which asks nobody.
+    client.call(&["CLUSTER", "FAILOVER", "FORCE"]).await?;
+    Ok(Acted::Done)
+}
+
+/// Removes a member that is held for failed, owns nothing and is not followed.
+pub(super) async fn forget(
+    client: &mut NodeClient,
+    node: &Observation,
+    leaver: NodeId,
+) -> Result<Acted, ActError> {
+    let Some(line) = node.view.line(leaver) else { return Ok(Acted::AlreadyDone) };
+    let is_unneeded = line.flags.has(Flags::FAILED)
+        && line.slots.is_empty()
+        && !node.view.members().any(|line| line.primary == Some(leaver));
+    if !is_unneeded {
+        return Err(ActError::Changed { addr: node.view.asked, id: leaver });
+    }
+    client.call(&["CLUSTER", "FORGET", leaver.as_str()]).await?;
+    Ok(Acted::Done)
+}
+
+/// Redis before 5 has it under another name, and is not guarded.
+const NO_FAILOVER: &str = "cluster-replica-no-failover";
+
+async fn barrier(client: &mut NodeClient, node: &Observation) -> Result<u64, ActError> {
+    let Facts { settings, .. } = ask_facts(client).await?;
+    Ok(settings.ok_or(ActError::NoSettings { addr: node.view.asked })?.migration_barrier)
+}
+
+async fn set(
+    client: &mut NodeClient,
+    node: &Observation,
+    settings: &[(&str, String)],
+) -> Result<(), NodeError> {
+    let words = settings.iter().flat_map(|(name, value)| [*name, value.as_str()]);
+    let words: Vec<&str> = words.collect();
+    if node.info.release >= SETS_SEVERAL {
+        client.call(&[&["CONFIG", "SET"], &words[..]].concat()).await?;
+        return Ok(());
+    }
+    for pair in words.chunks_exact(2) {
+        client.call(&["CONFIG", "SET", pair[0], pair[1]]).await?;
+    }
+    Ok(())
+}

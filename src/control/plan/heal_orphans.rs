@@ -1,0 +1,107 @@
+//! heal, orphans: slots whose primary is gone go to a replica that lives. Pure.
+//!
+//! The nodes elect by themselves within seconds; this is for when they did not. Only with the votes of
+//! the majority (`CLUSTER FAILOVER FORCE`) and from a copy that was followed until the primary was lost;
+//! everything else is for a person to decide.
+
+use super::heal::{Case, Plan, redis_cli};
+use crate::control::action::Action;
+use crate::control::observe::Flags;
+use crate::control::view::Observation;
+use crate::topology::{NodeId, SlotRange};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// An election takes a second or two once the primary is held for failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// `cluster-replica-validity-factor` is 10 by default: so many node timeouts a copy may be older.
+const VALIDITY: u32 = 10;
+/// The factor's measure also counts `repl-ping-replica-period`, 10 s by default.
+const PING_PERIOD: Duration = Duration::from_secs(10);
+
+pub fn heal(case: Case<'_>, plan: &mut Plan) {
+    let view = &case.survey.view;
+    let mut owners: BTreeMap<NodeId, &[SlotRange]> = BTreeMap::new();
+    for line in view.nodes.iter().flat_map(|node| node.view.members()).filter(|line| !line.slots.is_empty()) {
+        owners.entry(line.id).or_insert(&line.slots);
+    }
+    // By most of the primaries that answer, so that one node's old word does not count.
+    let voters: Vec<&Observation> =
+        view.nodes.iter().filter(|node| !node.view.myself().slots.is_empty()).collect();
+    let has_majority = voters.len() * 2 > owners.len();
+    for (primary, slots) in &owners {
+        let is_failed = |voter: &&&Observation| {
+            let line = voter.view.line(*primary);
+            line.is_some_and(|line| line.flags.has(Flags::FAILED) && !line.slots.is_empty())
+        };
+        let failed_for = case.memory.failed_for(*primary, case.now).unwrap_or_default();
+        let is_lost = match has_majority {
+            true => voters.iter().filter(is_failed).count() * 2 > owners.len(),
+            // Without a majority nobody may call anybody failed.
+            false => case.memory.silent_for(*primary, case.now).is_some_and(|silent| silent >= PATIENCE),
+        };
+        if view.of(*primary).is_some()
+            || !is_lost
+            || (has_majority && failed_for < node_timeout(case).max(PATIENCE))
+        {
+            continue;
+        }
+        let slots = slots.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        orphan(case, *primary, &slots, has_majority, plan);
+    }
+}
+
+fn orphan(case: Case<'_>, primary: NodeId, slots: &str, has_majority: bool, plan: &mut Plan) {
+    let name = primary.short();
+    let follows = |node: &&Observation| node.view.myself().primary == Some(primary);
+    let link =
+        |node: &Observation| case.survey.facts(node.view.id()).map(|facts| facts.link).unwrap_or_default();
+    let replicas = case.survey.view.nodes.iter().filter(follows);
+    let Some(best) = replicas.max_by_key(|node| (link(node).offset, node.view.id())) else {
+        let text = format!(
+            "the primary {name} of the slots {slots} does not answer and has no replica that does: start one of \
+             them again, on its data"
+        );
+        plan.find("lost-shard", text, None);
+        return;
+    };
+    let addr = best.view.asked;
+    if !has_majority {
+        let text = format!(
+            "the primary {name} of the slots {slots} does not answer, and neither do most other primaries, so no \
+             replica can be elected: start them again. If they are gone for good, the replica {addr} can take over \
+             without votes; writes that it does not have are lost, and a primary that still runs elsewhere would \
+             be a second one"
+        );
+        plan.find("no-majority", text, Some(redis_cli(addr, "CLUSTER FAILOVER TAKEOVER")));
+        return;
+    }
+    let force = Some(redis_cli(addr, "CLUSTER FAILOVER FORCE"));
+    if best.view.myself().flags.has(Flags::NO_FAILOVER) {
+        let text = format!(
+            "the primary {name} of the slots {slots} does not answer, and cluster-replica-no-failover forbids the \
+             replica {addr} to take over"
+        );
+        plan.find("failover-forbidden", text, force);
+        return;
+    }
+    let lost_for = case.memory.silent_for(primary, case.now).unwrap_or_default();
+    let newest = lost_for + node_timeout(case) * VALIDITY + PING_PERIOD;
+    let is_fresh = link(best).down_for.is_some_and(|down| down <= newest);
+    if !is_fresh {
+        let text = format!(
+            "the primary {name} of the slots {slots} does not answer, and the copy of the best replica, {addr}, is \
+             older than its loss: start the primary again, or give up the writes since then"
+        );
+        plan.find("old-copy", text, force);
+        return;
+    }
+    plan.step("orphaned-slots", Action::Elect { node: case.survey.party(best), primary });
+}
+
+fn node_timeout(case: Case<'_>) -> Duration {
+    let timeouts = case.survey.view.nodes.iter().filter_map(|node| {
+        case.survey.facts(node.view.id())?.settings.as_ref().map(|settings| settings.node_timeout)
+    });
+    timeouts.max().unwrap_or_default()
+}

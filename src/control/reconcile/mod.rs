@@ -1,0 +1,249 @@
+//! reconcile: observe → plan → act, again and again, so that the cluster heals without anybody's help.
+//!
+//! Every few seconds, and at once when the data plane, the topology or the seed file hint at a change.
+//! Everything is observed anew for each plan and looked at once more before each step, so two managers
+//! by mistake, or one that is killed in the middle, do no harm. While the pause file exists, nothing is
+//! done; what would be is told.
+
+mod status;
+
+pub use status::{Done, ManageStatus, Phase, Report};
+
+use super::act::{Acted, Actor};
+use super::action::Action;
+use super::discover::{Seed, SeedFile};
+use super::memory::Memory;
+use super::observe::{Answer, ask_all};
+use super::plan::heal::{Case, Plan, heal};
+use super::problem::problems;
+use super::survey::Survey;
+use super::view::Silent;
+use crate::backend::{Backoff, Credentials};
+use crate::topology::SharedTopology;
+use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep_until};
+
+/// How often a cluster in order is looked at when nothing hints at a change.
+const CALM: Duration = Duration::from_secs(5);
+/// How often one that is not in order is: gossip passes once a second.
+const ALERT: Duration = Duration::from_secs(1);
+/// Hints of one burst count as one.
+const SHORTEST: Duration = Duration::from_millis(200);
+/// A look may take at most this part of the time.
+const BUSY_SHARE: u32 = 4;
+/// How often the seed file is read.
+const SEED_FILE_EVERY: Duration = Duration::from_millis(500);
+/// While steps fail, the time between plans doubles from the first of these to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How long one step may wait for a node to hear of another.
+const STEP_LIMIT: Duration = Duration::from_secs(3);
+/// Members told of by nodes just found are asked in turn; one round finds all that know each other.
+const ROUNDS: usize = 3;
+
+/// What the manager is told by the operator.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub seeds: Vec<Seed>,
+    /// The list of all nodes, one a line, when there is one; read again whenever it changes.
+    pub seed_file: Option<PathBuf>,
+    /// While this file exists, nothing is done.
+    pub pause_file: Option<PathBuf>,
+    pub credentials: Credentials,
+    /// The limit for each step of asking one node.
+    pub limit: Duration,
+}
+
+/// Keeps the cluster whole until `cancelled` completes; a step under way is finished or given up with it.
+pub async fn run(
+    config: Config,
+    shared: Arc<SharedTopology>,
+    status: Arc<ManageStatus>,
+    cancelled: impl Future<Output = ()>,
+) {
+    let manager = Manager {
+        seed_file: config.seed_file.clone().map(SeedFile::new),
+        file_seeds: Vec::new(),
+        memory: Memory::default(),
+        members: BTreeSet::new(),
+        backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+        config,
+        shared,
+        status,
+    };
+    tokio::select! {
+        () = cancelled => {}
+        () = manager.run() => {}
+    }
+}
+
+/// How long to wait for the next look: at least and at most.
+struct Pause {
+    shortest: Duration,
+    longest: Duration,
+}
+
+struct Manager {
+    config: Config,
+    shared: Arc<SharedTopology>,
+    status: Arc<ManageStatus>,
+    seed_file: Option<SeedFile>,
+    file_seeds: Vec<Seed>,
+    memory: Memory,
+    /// Where members answered or were said to be at the last look.
+    members: BTreeSet<SocketAddr>,
+    backoff: Backoff,
+}
+
+impl Manager {
+    async fn run(mut self) {
+        let mut file_tick = interval(SEED_FILE_EVERY);
+        self.read_seed_file().await;
+        loop {
+            let began = Instant::now();
+            let Pause { shortest, longest } = self.round().await;
+            let ended = Instant::now();
+            let shortest = shortest.max((ended - began).min(ALERT) * BUSY_SHARE);
+            loop {
+                tokio::select! {
+                    () = sleep_until(ended + longest.max(shortest)) => break,
+                    () = self.shared.unrest() => {
+                        sleep_until(ended + shortest).await;
+                        break;
+                    }
+                    _ = file_tick.tick(), if self.seed_file.is_some() => {
+                        if self.read_seed_file().await {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// One look, its plan and its steps.
+    async fn round(&mut self) -> Pause {
+        let named = self.resolve().await;
+        let (answers, silent) = self.ask(&named).await;
+        let now = Instant::now().into_std();
+        let survey = Survey::new(answers, silent, self.memory.ours(), &named);
+        self.members = survey.view.nodes.iter().flat_map(|node| told(&node.view)).collect();
+        self.memory.learn(&survey, now);
+        let listed = self.seed_file.is_some().then_some(&named);
+        let plan = heal(Case { survey: &survey, memory: &self.memory, now, listed });
+        let problems = match survey.view.nodes.is_empty() {
+            true => vec![("nobody-answers", "no member of the cluster answers".to_string())],
+            false => problems(&survey.view, None).iter().map(|p| (p.kind(), p.to_string())).collect(),
+        };
+        let is_paused = self.is_paused();
+        let is_healthy =
+            problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
+        self.status.planned(&plan, problems, is_healthy, is_paused);
+        if plan.steps.is_empty() || is_paused {
+            return Pause { shortest: SHORTEST, longest: if is_healthy { CALM } else { ALERT } };
+        }
+        match self.act(&survey, &plan).await {
+            0 => {
+                self.backoff.reset();
+                // What was mended shows to the data plane at once.
+                self.shared.hint_stale();
+                // What the steps began spreads by gossip, and need not be begun again.
+                Pause { shortest: ALERT, longest: ALERT }
+            }
+            _ => {
+                let wait = self.backoff.next_wait();
+                Pause { shortest: wait.min(ALERT), longest: wait }
+            }
+        }
+    }
+
+    /// Carries the steps out; gives how many failed.
+    async fn act(&mut self, survey: &Survey, plan: &Plan) -> usize {
+        let mut ours = self.memory.ours().clone();
+        ours.extend(survey.newcomers.iter().map(|node| node.view.id()));
+        let actor = Actor::new(self.config.credentials.clone(), self.config.limit, ours);
+        let mut failed = 0;
+        for step in &plan.steps {
+            // A pause counts from the next step on.
+            if self.is_paused() {
+                break;
+            }
+            let acted = actor.act(&step.action, Instant::now() + STEP_LIMIT).await;
+            let now = Instant::now().into_std();
+            match (&step.action, &acted) {
+                (Action::Meet { other, .. }, Ok(_)) if step.reason == "newcomer" => {
+                    self.memory.invite(other.id)
+                }
+                (Action::Relink { node, .. }, Ok(Acted::Done)) => self.memory.relinked(node.id, now),
+                _ => {}
+            }
+            failed += usize::from(acted.is_err());
+            self.status.acted(step, &acted);
+        }
+        failed
+    }
+
+    /// Asks everywhere where a member was or may be by now.
+    async fn ask(&self, named: &HashSet<SocketAddr>) -> (Vec<Answer>, Vec<Silent>) {
+        let mut asked: BTreeSet<SocketAddr> = self.members.clone();
+        asked.extend(named);
+        asked.extend(self.shared.load().nodes().iter().map(|node| node.addr));
+        let mut new: Vec<SocketAddr> = asked.iter().copied().collect();
+        let (mut answers, mut silent): (Vec<Answer>, Vec<Silent>) = Default::default();
+        for _ in 0..ROUNDS {
+            let (mut more, mut none) = ask_all(&new, &self.config.credentials, self.config.limit).await;
+            answers.append(&mut more);
+            silent.append(&mut none);
+            // Where a node took our connection, when that is not where we dialled.
+            let untold = answers.iter().flat_map(|answer| told(&answer.seen.view).chain(answer.facts.local));
+            let untold: BTreeSet<SocketAddr> = untold.collect();
+            new = untold.into_iter().filter(|addr| asked.insert(*addr)).collect();
+            if new.is_empty() {
+                break;
+            }
+        }
+        (answers, silent)
+    }
+
+    /// The addresses that the operator named.
+    async fn resolve(&self) -> HashSet<SocketAddr> {
+        let mut resolving = JoinSet::new();
+        let limit = self.config.limit * 2;
+        let seeds: Vec<Seed> = self.config.seeds.iter().chain(&self.file_seeds).cloned().collect();
+        for seed in seeds {
+            resolving.spawn(async move { seed.resolve(limit).await });
+        }
+        let mut named = HashSet::new();
+        while let Some(resolved) = resolving.join_next().await {
+            // The refresh tells of names that cannot be looked up.
+            named.extend(resolved.ok().and_then(Result::ok).into_iter().flatten());
+        }
+        named
+    }
+
+    /// Returns whether the file names other seeds than before; what is wrong with it, the refresh tells.
+    async fn read_seed_file(&mut self) -> bool {
+        let Some(file) = &mut self.seed_file else { return false };
+        match file.read().await {
+            Ok(Some(seeds)) => {
+                self.file_seeds = seeds;
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        // Whether it exists cannot be told: then someone tampers with it, and waiting is safe.
+        self.config.pause_file.as_ref().is_some_and(|file| file.try_exists().unwrap_or(true))
+    }
+}
+
+/// Where members are by a node's word.
+fn told(view: &super::view::NodeView) -> impl Iterator<Item = SocketAddr> {
+    view.members().filter_map(|line| line.addr(view.asked))
+}

@@ -1,0 +1,197 @@
+//! What the manager last saw, planned and did, for operators. Cheap to read; never waits for a node.
+
+use crate::control::act::{ActError, Acted};
+use crate::control::plan::heal::{Plan, Step};
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How many steps are remembered; a repair of six nodes takes about twenty.
+const REMEMBERED: usize = 100;
+/// A cluster of a thousand nodes in disorder has a million things wrong; a person reads the first.
+const MOST_TOLD: usize = 200;
+
+/// What the manager is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Nothing was looked at yet.
+    #[default]
+    Starting,
+    /// Nothing is wrong.
+    Healthy,
+    /// Steps are under way.
+    Healing,
+    /// Something is wrong that no step mends, or that mends itself.
+    Waiting,
+    /// Whatever is wrong, nothing is done.
+    Paused,
+}
+
+/// One thing that is wrong or worth knowing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Told {
+    pub kind: &'static str,
+    pub text: String,
+    /// What a person may run.
+    pub command: Option<String>,
+}
+
+/// One step of a plan.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Planned {
+    pub action: String,
+    pub reason: &'static str,
+}
+
+/// A step that was tried.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Done {
+    /// Seconds since 1970.
+    pub at: f64,
+    pub action: String,
+    pub reason: &'static str,
+    /// `done`, `already-done` or `failed`.
+    pub result: &'static str,
+    pub error: Option<String>,
+}
+
+/// Everything, as `/api/status` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub phase: Phase,
+    /// Since all nodes last agreed that nothing is wrong; `null` before they have once.
+    pub healthy_seconds_ago: Option<f64>,
+    pub problems: Vec<Told>,
+    pub findings: Vec<Told>,
+    pub plan: Vec<Planned>,
+    /// The last steps, the newest last.
+    pub actions: Vec<Done>,
+}
+
+/// The manager's state, shared with the admin side.
+#[derive(Debug, Default)]
+pub struct ManageStatus(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    phase: Phase,
+    healthy_at: Option<Instant>,
+    problem_count: usize,
+    problems: Vec<Told>,
+    findings: Vec<Told>,
+    plan: Vec<Planned>,
+    actions: VecDeque<Done>,
+    steps: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+impl ManageStatus {
+    pub fn report(&self) -> Report {
+        let inner = self.lock();
+        Report {
+            phase: inner.phase,
+            healthy_seconds_ago: inner.healthy_at.map(|at| at.elapsed().as_secs_f64()),
+            problems: inner.problems.clone(),
+            findings: inner.findings.clone(),
+            plan: inner.plan.clone(),
+            actions: inner.actions.iter().cloned().collect(),
+        }
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.lock().phase == Phase::Paused
+    }
+
+    /// How long ago nothing was wrong.
+    pub fn healthy_ago(&self) -> Option<Duration> {
+        self.lock().healthy_at.map(|at| at.elapsed())
+    }
+
+    /// How many things are wrong.
+    pub fn problem_count(&self) -> usize {
+        self.lock().problem_count
+    }
+
+    /// Steps tried since the start, by action and result.
+    pub fn steps(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.lock().steps.iter().map(|((action, result), count)| (*action, *result, *count)).collect()
+    }
+
+    pub(super) fn planned(
+        &self,
+        plan: &Plan,
+        problems: Vec<(&'static str, String)>,
+        is_healthy: bool,
+        is_paused: bool,
+    ) {
+        let mut inner = self.lock();
+        let phase = match () {
+            () if is_paused => Phase::Paused,
+            () if is_healthy => Phase::Healthy,
+            () if plan.steps.is_empty() => Phase::Waiting,
+            () => Phase::Healing,
+        };
+        if is_healthy {
+            inner.healthy_at = Some(Instant::now());
+        }
+        let findings: Vec<Told> = plan
+            .findings
+            .iter()
+            .take(MOST_TOLD)
+            .map(|finding| Told {
+                kind: finding.kind,
+                text: finding.text.clone(),
+                command: finding.command.clone(),
+            })
+            .collect();
+        for finding in findings.iter().filter(|finding| !inner.findings.contains(finding)) {
+            let command = finding.command.as_deref();
+            tracing::warn!(reason = finding.kind, command, "{}", finding.text);
+        }
+        inner.problem_count =
+            problems.len() + plan.findings.iter().filter(|finding| finding.is_wrong).count();
+        if phase != inner.phase {
+            let first = problems.first().map(|(_, text)| text.as_str());
+            tracing::info!(
+                reason = "phase",
+                from = ?inner.phase,
+                to = ?phase,
+                problems = inner.problem_count,
+                first,
+                steps = plan.steps.len(),
+                "the cluster's state changed"
+            );
+        }
+        let told = |(kind, text)| Told { kind, text, command: None };
+        inner.phase = phase;
+        inner.problems = problems.into_iter().take(MOST_TOLD).map(told).collect();
+        inner.findings = findings;
+        let planned = |step: &Step| Planned { action: step.action.to_string(), reason: step.reason };
+        inner.plan = plan.steps.iter().take(MOST_TOLD).map(planned).collect();
+    }
+
+    pub(super) fn acted(&self, step: &Step, acted: &Result<Acted, ActError>) {
+        let (action, reason) = (step.action.to_string(), step.reason);
+        let (result, error) = match acted {
+            Ok(Acted::Done) => ("done", None),
+            Ok(Acted::AlreadyDone) => ("already-done", None),
+            Err(error) => ("failed", Some(error.to_string())),
+        };
+        match &error {
+            None => tracing::info!(reason, result, "{action}"),
+            Some(error) => tracing::warn!(reason, result, error, "could not {action}"),
+        }
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let mut inner = self.lock();
+        *inner.steps.entry((step.action.kind(), result)).or_default() += 1;
+        if inner.actions.len() == REMEMBERED {
+            inner.actions.pop_front();
+        }
+        inner.actions.push_back(Done { at, action, reason, result, error });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
