@@ -23,7 +23,8 @@ takes over: the one whose link is up and that lacks least. Of a replica, this on
 writes until the replica has all of them (CLUSTER FAILOVER); that takes some milliseconds. Ends when all
 nodes agree and all links are up. Refused (exit code 3) when the primary is down, the replica's link is
 down or too far behind, or no majority of primaries is there; FORCE and TAKEOVER, which may lose writes,
-are never used. SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
+are never used. Nodes hold no second election of one node within four node timeouts: writes to the shard then
+wait until the attempt is given up. SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
 pub struct Args {
     /// The primary that hands over, or the replica that takes over
     #[arg(value_name = "NODE")]

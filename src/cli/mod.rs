@@ -88,7 +88,9 @@ pub enum Output {
 Exit codes: 0 fine, 1 something is wrong, 2 used wrongly, 3 refused because it would not be safe.
 'slotgate COMMAND --help' explains a command with examples.",
     arg_required_else_help = true,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    // The longest line of the texts below the options, which are not to be broken once more.
+    term_width = 110
 )]
 struct Cli {
     #[command(subcommand)]
