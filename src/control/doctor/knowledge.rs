@@ -109,7 +109,7 @@ pub const KNOWLEDGE: &[Knowledge] = &[
         "few-replicas",
         Warning,
         "a replica is down, was moved, or was never there; if this primary dies, its slots are lost until it is back",
-        &["redis-cli --cluster add-node NEW-HOST:PORT {any} --cluster-slave --cluster-master-id {id}"],
+        &["slotgate add NEW-HOST:PORT {any} --replica-of {id}"],
     ),
     // Addresses.
     known(
@@ -146,7 +146,7 @@ pub const KNOWLEDGE: &[Knowledge] = &[
         "few-primaries",
         Warning,
         "with fewer than three primaries none can be replaced by election: the rest are no majority",
-        &["redis-cli --cluster add-node NEW-HOST:PORT {any}"],
+        &["slotgate add NEW-HOST:PORT {any}"],
     ),
     known(
         "minority-risk",
