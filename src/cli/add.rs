@@ -1,15 +1,11 @@
 //! `slotgate add`: one empty node more.
 
-use super::{Exit, Output, moving, nodes};
-use crate::config::Span;
+use super::change::Change;
+use super::{Ended, Exit, moving, nodes};
 use crate::control::add::{self, AddError, Wish};
 use crate::control::discover::Seed;
 use crate::control::migrate::{Journey, JourneyError, Stop, ready_holders};
 use serde_json::json;
-use std::time::Duration;
-
-/// What one node gets for each answer; a person waits.
-const LIMIT: Duration = Duration::from_secs(5);
 
 /// Add an empty node to a cluster, as a primary without slots or as a replica
 #[derive(clap::Args)]
@@ -33,44 +29,29 @@ pub struct Args {
     /// with the fewest replicas
     #[arg(long, value_name = "SHARD|auto")]
     replica_of: Option<String>,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Show the plan and change nothing
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
-    /// How long the nodes may take to agree
-    #[arg(long, value_name = "TIME", default_value = "60s")]
-    timeout: Span,
     #[command(flatten)]
     login: nodes::Login,
-    /// The shape of the answer; with json, --yes or --dry-run is needed
-    #[arg(long, value_enum, default_value = "text")]
-    output: Output,
+    #[command(flatten)]
+    change: Change,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let is_json = args.output == Output::Json;
-    if is_json && !args.yes && !args.dry_run {
-        eprintln!("slotgate: --output json asks no question; add --yes or --dry-run");
-        return Ok(Exit::Usage);
-    }
-    let credentials = match args.login.credentials() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let is_json = args.change.is_json();
+    let credentials = args.change.credentials(&args.login)?;
     nodes::runtime()?.block_on(async {
-        let addrs = nodes::resolve(std::slice::from_ref(&args.existing), LIMIT).await?;
-        let newcomers = nodes::resolve(std::slice::from_ref(&args.newcomer), LIMIT).await?;
+        let addrs = nodes::resolve(std::slice::from_ref(&args.existing), nodes::LIMIT).await?;
+        let newcomers = nodes::resolve(std::slice::from_ref(&args.newcomer), nodes::LIMIT).await?;
         let [addr] = newcomers[..] else {
-            eprintln!("slotgate: {} has several addresses; name the node by one of its own", args.newcomer);
-            return Ok(Exit::Usage);
+            let text = format!("{} has several addresses; name the node by one of its own", args.newcomer);
+            return Err(Ended::usage(text).into());
         };
-        let journey =
-            Journey { addrs, credentials, limit: LIMIT, timeout: args.timeout.0, stop: Stop::default() };
+        let journey = Journey {
+            addrs,
+            credentials,
+            limit: nodes::LIMIT,
+            timeout: args.change.timeout.0,
+            stop: Stop::default(),
+        };
         let planned = async {
             let newcomer = add::observe_newcomer(&journey, addr).await?;
             let view = journey.look().await;
@@ -79,16 +60,13 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                 Some("auto") => Wish::ReplicaOfPoorest,
                 Some(name) => match moving::find(&ready_holders(&view)?, name) {
                     Ok(party) => Wish::ReplicaOf(party.id),
-                    Err(moving::Refused(_, text)) => return Err(AddError::NoSuchPrimary(text)),
+                    Err(ended) => return Err(AddError::NoSuchPrimary(ended.text)),
                 },
             };
             let plan = add::plan(&view, &newcomer, &wish)?;
             Ok((view, plan))
         };
-        let (view, plan) = match planned.await {
-            Ok(planned) => planned,
-            Err(error) => return Ok(refuse(&error)),
-        };
+        let (view, plan) = planned.await.map_err(ended)?;
         let steps: Vec<String> = plan.actions.iter().map(ToString::to_string).collect();
         let is_idle = steps.is_empty();
         let answer = |result: &str| {
@@ -102,18 +80,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         if !is_json {
             steps.iter().for_each(|step| println!("{step}"));
         }
-        if args.dry_run {
+        if args.change.dry_run {
             answer("planned");
             return Ok(Exit::Fine);
         }
-        if !is_idle && !args.yes && !moving::is_confirmed()? {
-            println!("Nothing was changed: the answer was not 'yes'.");
+        if !is_idle && !args.change.is_confirmed()? {
             return Ok(Exit::Wrong);
         }
-        if let Err(error) = add::carry_out(&journey, &view, &plan, |action| eprintln!("Now: {action}")).await
-        {
-            return Ok(refuse(&error));
-        }
+        add::carry_out(&journey, &view, &plan, |action| eprintln!("Now: {action}")).await.map_err(ended)?;
         answer(if is_idle { "unchanged" } else { "added" });
         match (is_json, is_idle) {
             (true, _) => {}
@@ -124,11 +98,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     })
 }
 
-fn refuse(error: &AddError) -> Exit {
-    eprintln!("slotgate: {error}");
-    match error {
+fn ended(error: AddError) -> Ended {
+    let exit = match error {
         AddError::NotEmpty { .. } | AddError::Cluster(JourneyError::NotInOrder(_)) => Exit::Refused,
         AddError::NoSuchPrimary(_) => Exit::Usage,
         _ => Exit::Wrong,
-    }
+    };
+    Ended { exit, text: error.to_string() }
 }

@@ -1,13 +1,12 @@
 //! `slotgate bootstrap`: lone nodes → one cluster.
 
-use super::{Exit, Output, nodes};
-use crate::config::Span;
+use super::change::Change;
+use super::{Ended, Exit, nodes};
 use crate::control::bootstrap::{self, BootstrapError, Progress};
 use crate::control::discover::Seed;
 use crate::control::plan::form::{Formation, Part, Plan, Refusal};
 use crate::control::view::View;
 use serde_json::{Value, json};
-use std::io::{self, Write as _};
 
 /// Form a cluster of empty nodes, or finish one that was begun
 #[derive(clap::Args)]
@@ -29,52 +28,26 @@ pub struct Args {
     /// How many replicas each primary gets
     #[arg(long, value_name = "N", default_value_t = 1)]
     replicas: usize,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Show the plan and change nothing
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
-    /// How long the nodes may take to agree
-    #[arg(long, value_name = "TIME", default_value = "60s")]
-    timeout: Span,
     #[command(flatten)]
     login: nodes::Login,
-    /// The shape of the answer; with json, progress goes to the standard error and --yes or --dry-run is
-    /// needed
-    #[arg(long, value_enum, default_value = "text")]
-    output: Output,
+    #[command(flatten)]
+    change: Change,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let is_json = args.output == Output::Json;
-    if is_json && !args.yes && !args.dry_run {
-        eprintln!("slotgate: --output json asks no question; add --yes or --dry-run");
-        return Ok(Exit::Usage);
-    }
-    let credentials = match args.login.credentials() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let is_json = args.change.is_json();
+    let credentials = args.change.credentials(&args.login)?;
     let config = bootstrap::Config {
         nodes: args.nodes,
         replicas: args.replicas,
         credentials,
         limit: nodes::LIMIT,
-        timeout: args.timeout.0,
+        timeout: args.change.timeout.0,
     };
     nodes::runtime()?.block_on(async {
         let view = bootstrap::observe(&config).await?;
-        let formation = match bootstrap::plan(&config, &view) {
-            Ok(formation) => formation,
-            Err(error) => {
-                eprintln!("slotgate: {error}");
-                return Ok(exit_of(&error));
-            }
-        };
+        let formation = bootstrap::plan(&config, &view)
+            .map_err(|error| Ended { exit: exit_of(&error), text: error.to_string() })?;
         let has_actions = matches!(&formation, Formation::Needed(plan) if !plan.actions.is_empty());
         if let Formation::Needed(plan) = &formation
             && has_actions
@@ -82,18 +55,17 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             if !is_json {
                 print!("{}", text(plan, &config));
             }
-            if args.dry_run {
+            if args.change.dry_run {
                 if is_json {
                     print_json(&formation, "planned")?;
                 }
                 return Ok(Exit::Fine);
             }
-            if !args.yes && !nodes::is_confirmed()? {
-                println!("Nothing was changed: the answer was not 'yes'.");
+            if !args.change.is_confirmed()? {
                 return Ok(Exit::Wrong);
             }
         }
-        finish(&config, &view, &formation, |progress| say(progress, is_json)).await?;
+        finish(&config, &view, &formation, |progress| args.change.say(progress)).await?;
         match (is_json, has_actions) {
             (true, true) => print_json(&formation, "formed")?,
             (true, false) => print_json(&formation, "unchanged")?,
@@ -135,16 +107,6 @@ pub(super) async fn finish(
             bootstrap::settle(config, &addrs, progress).await
         }
     }
-}
-
-/// A line of progress. A reader that went away does not stop the work.
-pub(super) fn say(progress: Progress, is_json: bool) {
-    let line = match progress {
-        Progress::Step { step, steps, action } => format!("[{step}/{steps}] {action}"),
-        Progress::AlreadyDone => "  That had been done before".to_string(),
-        Progress::Waiting { what } => format!("Waiting for {what}"),
-    };
-    let _ = if is_json { writeln!(io::stderr(), "{line}") } else { writeln!(io::stdout(), "{line}") };
 }
 
 fn text(plan: &Plan, config: &bootstrap::Config) -> String {

@@ -51,13 +51,7 @@ enum Only {
 type Answers = Vec<(Target, Result<Reply, NodeError>)>;
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let credentials = match args.cluster.login.credentials() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let credentials = args.cluster.login.credentials()?;
     let (view, answers) = nodes::runtime()?.block_on(async {
         let view = args.cluster.observe(&credentials).await?;
         let wanted = args.only.map(|only| only == Only::Primaries);

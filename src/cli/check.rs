@@ -28,13 +28,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let credentials = match args.cluster.login.credentials() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let credentials = args.cluster.login.credentials()?;
     let view = nodes::runtime()?.block_on(async {
         let addrs = nodes::resolve(&args.cluster.nodes, nodes::LIMIT).await?;
         anyhow::Ok(observe_cluster(&addrs, &credentials, nodes::LIMIT).await)

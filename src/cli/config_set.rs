@@ -2,7 +2,7 @@
 //! shares with it.
 
 use super::table::Table;
-use super::{Exit, Output, nodes};
+use super::{Ended, Exit, Output, nodes};
 use crate::control::everywhere::{Change, Kept, Target, change_setting, read_setting, targets};
 use crate::control::node_client::NodeError;
 use crate::control::problem::join;
@@ -56,11 +56,11 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let name = args.name.to_ascii_lowercase();
     let is_secret = SECRETS.contains(&name.as_str());
     if is_secret && args.value != "-" {
-        eprintln!(
-            "slotgate: a password on the command line can be read by others; give '-' for it and put it on the standard \
+        let text = format!(
+            "a password on the command line can be read by others; give '-' for it and put it on the standard \
              input: slotgate config set {name} - HOST:PORT < FILE"
         );
-        return Ok(Exit::Usage);
+        return Err(Ended::usage(text).into());
     }
     let value = if args.value == "-" && !args.how.dry_run { read_value()? } else { args.value.into_bytes() };
     set(&args.cluster, &args.how, &name, &value)
@@ -90,13 +90,7 @@ struct Line {
 /// # Errors
 /// Nobody could be asked.
 pub fn set(cluster: &nodes::Cluster, how: &How, name: &str, value: &[u8]) -> anyhow::Result<Exit> {
-    let credentials = match cluster.login.credentials() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let credentials = cluster.login.credentials()?;
     nodes::runtime()?.block_on(async {
         let view = cluster.observe(&credentials).await?;
         let mut lines = Vec::new();
@@ -104,8 +98,8 @@ pub fn set(cluster: &nodes::Cluster, how: &How, name: &str, value: &[u8]) -> any
             match before {
                 Ok(Some(before)) => lines.push(Line { target, before, change: None }),
                 Ok(None) => {
-                    eprintln!("slotgate: {} has no setting {name:?}; nothing was changed", target.addr);
-                    return Ok(Exit::Usage);
+                    let text = format!("{} has no setting {name:?}; nothing was changed", target.addr);
+                    return Err(Ended::usage(text).into());
                 }
                 Err(error) => anyhow::bail!("{error}; nothing was changed"),
             }

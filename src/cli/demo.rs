@@ -1,6 +1,7 @@
 //! `slotgate demo`: a cluster of real nodes on this machine, served as one Redis, gone after Ctrl-C.
 
-use super::bootstrap::{finish, say};
+use super::bootstrap::finish;
+use super::change::say;
 use super::{Exit, environment};
 use crate::app;
 use crate::config::{Address, Config, Settings, Span};

@@ -30,13 +30,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let credentials = match args.cluster.login.credentials() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let credentials = args.cluster.login.credentials()?;
     let (view, settings) = nodes::runtime()?.block_on(async {
         let view = args.cluster.observe(&credentials).await?;
         let addrs: Vec<SocketAddr> = view.nodes.iter().map(|node| node.view.asked).collect();

@@ -1,9 +1,9 @@
 //! `slotgate failover`: a replica in its primary's place, without losing a write. Also what
 //! `switch-all-from` shares with it: show, ask, carry out.
 
-use super::{Exit, Output, bootstrap, nodes};
+use super::change::Change;
+use super::{Ended, Exit, nodes};
 use crate::backend::Credentials;
-use crate::config::Span;
 use crate::control::discover::Seed;
 use crate::control::hand_over;
 use crate::control::named::{self, Name};
@@ -42,56 +42,21 @@ pub struct How {
     /// takes over
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     pub max_lag: u64,
-    /// Do not ask
-    #[arg(long)]
-    pub yes: bool,
-    /// Show what would be done and change nothing
-    #[arg(long, conflicts_with = "yes")]
-    pub dry_run: bool,
-    /// How long the nodes may take to agree after each step
-    #[arg(long, value_name = "TIME", default_value = "60s")]
-    pub timeout: Span,
-    /// The shape of the answer; with json, progress goes to the standard error and --yes or --dry-run is
-    /// needed
-    #[arg(long, value_enum, default_value = "text")]
-    pub output: Output,
+    #[command(flatten)]
+    pub change: Change,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let credentials = match prepare(&args.cluster, &args.how) {
-        Ok(credentials) => credentials,
-        Err(exit) => return Ok(exit),
-    };
+    let credentials = args.how.change.credentials(&args.cluster.login)?;
     nodes::runtime()?.block_on(async {
         let view = args.cluster.observe(&credentials).await?;
         let name = match args.node.parse::<Seed>() {
             Ok(seed) => Name::At(nodes::resolve(&[seed], nodes::LIMIT).await?),
             Err(_) => Name::Id(args.node.clone()),
         };
-        let node = match named::find(&view, &args.node, &name) {
-            Ok(node) => node,
-            Err(error) => {
-                eprintln!("slotgate: {error}");
-                return Ok(Exit::Usage);
-            }
-        };
+        let node = named::find(&view, &args.node, &name).map_err(Ended::usage)?;
         finish(&view, failover(&view, node, args.how.max_lag).map(|over| vec![over]), credentials, &args.how)
             .await
-    })
-}
-
-/// Checks what can be checked before any node is asked.
-///
-/// # Errors
-/// How the command ends; why was printed.
-pub fn prepare(cluster: &nodes::Cluster, how: &How) -> Result<Credentials, Exit> {
-    if how.output == Output::Json && !how.yes && !how.dry_run {
-        eprintln!("slotgate: --output json asks no question; add --yes or --dry-run");
-        return Err(Exit::Usage);
-    }
-    cluster.login.credentials().map_err(|error| {
-        eprintln!("{error}");
-        Exit::Usage
     })
 }
 
@@ -105,14 +70,8 @@ pub async fn finish(
     credentials: Credentials,
     how: &How,
 ) -> anyhow::Result<Exit> {
-    let is_json = how.output == Output::Json;
-    let overs = match planned {
-        Ok(overs) => overs,
-        Err(refusal) => {
-            eprintln!("slotgate: {refusal}; nothing was changed");
-            return Ok(Exit::Refused);
-        }
-    };
+    let is_json = how.change.is_json();
+    let overs = planned.map_err(|refusal| Ended::refused(format!("{refusal}; nothing was changed")))?;
     if overs.is_empty() {
         say(&overs, "unchanged", is_json, "No primary with slots is there; nothing was changed.");
         return Ok(Exit::Fine);
@@ -122,16 +81,15 @@ pub async fn finish(
             println!("{} takes over from {} ({} bytes behind)", over.replica, over.primary, over.lag);
         }
     }
-    if how.dry_run {
+    if how.change.dry_run {
         say(&overs, "planned", is_json, "Nothing was changed: this was a dry run.");
         return Ok(Exit::Fine);
     }
-    if !how.yes && !nodes::is_confirmed()? {
-        println!("Nothing was changed: the answer was not 'yes'.");
+    if !how.change.is_confirmed()? {
         return Ok(Exit::Wrong);
     }
-    let config = hand_over::Config { credentials, limit: nodes::LIMIT, timeout: how.timeout.0 };
-    hand_over::carry_out(&config, view, &overs, |progress| bootstrap::say(progress, is_json)).await?;
+    let config = hand_over::Config { credentials, limit: nodes::LIMIT, timeout: how.change.timeout.0 };
+    hand_over::carry_out(&config, view, &overs, |progress| how.change.say(progress)).await?;
     say(&overs, "done", is_json, "Done: all nodes agree and all links are up.");
     Ok(Exit::Fine)
 }

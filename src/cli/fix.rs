@@ -1,7 +1,7 @@
 //! `slotgate fix`: open slots and slots without an owner, repaired without a question that nobody answers.
 
-use super::{Exit, Output, bootstrap, nodes};
-use crate::config::Span;
+use super::change::Change;
+use super::{Exit, nodes};
 use crate::control::fix::{self, Config};
 use crate::control::plan::fix::Fix;
 use crate::control::problem::{Problem, join, problems};
@@ -32,19 +32,8 @@ pub struct Args {
     /// Where keys are saved before they are given up: a JSON object a line, with what RESTORE takes
     #[arg(long, value_name = "FILE", default_value = "slotgate-lost-keys.jsonl")]
     save_to: PathBuf,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Show what would be done and change nothing
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
-    /// How long the nodes may take to agree
-    #[arg(long, value_name = "TIME", default_value = "60s")]
-    timeout: Span,
-    /// The shape of the answer; with json, progress goes to the standard error and --yes or --dry-run is
-    /// needed
-    #[arg(long, value_enum, default_value = "text")]
-    output: Output,
+    #[command(flatten)]
+    change: Change,
 }
 
 fn read_range(text: &str) -> Result<SlotRange, String> {
@@ -56,22 +45,12 @@ fn read_range(text: &str) -> Result<SlotRange, String> {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let is_json = args.output == Output::Json;
-    if is_json && !args.yes && !args.dry_run {
-        eprintln!("slotgate: --output json asks no question; add --yes or --dry-run");
-        return Ok(Exit::Usage);
-    }
-    let credentials = match args.cluster.login.credentials() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let is_json = args.change.is_json();
+    let credentials = args.change.credentials(&args.cluster.login)?;
     let config = Config {
         credentials,
         limit: nodes::LIMIT,
-        timeout: args.timeout.0,
+        timeout: args.change.timeout.0,
         allowed: args.allow_data_loss,
         save_to: args.save_to,
     };
@@ -97,15 +76,14 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             say(&fix, "unchanged", is_json, "Nothing was changed.");
             return Ok(left);
         }
-        if args.dry_run {
+        if args.change.dry_run {
             say(&fix, "planned", is_json, "Nothing was changed: this was a dry run.");
             return Ok(left);
         }
-        if !args.yes && !nodes::is_confirmed()? {
-            println!("Nothing was changed: the answer was not 'yes'. Without a terminal, add --yes.");
+        if !args.change.is_confirmed()? {
             return Ok(Exit::Wrong);
         }
-        fix::carry_out(&config, &view, &fix, |progress| bootstrap::say(progress, is_json)).await?;
+        fix::carry_out(&config, &view, &fix, |progress| args.change.say(progress)).await?;
         let done = match left {
             Exit::Refused => "Done, but for the slots that were refused.",
             _ => "Done: every slot in doubt has one owner, and all nodes agree.",

@@ -6,6 +6,7 @@
 mod add;
 mod bootstrap;
 mod call;
+mod change;
 mod check;
 mod config;
 mod config_set;
@@ -51,6 +52,31 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::Refused => 3,
         })
+    }
+}
+
+/// Why a command ended early: how, and what to say.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Ended {
+    exit: Exit,
+    text: String,
+}
+
+impl Ended {
+    /// The command line or the settings are not usable.
+    fn usage(text: impl ToString) -> Ended {
+        Ended { exit: Exit::Usage, text: text.to_string() }
+    }
+
+    /// It would not be safe.
+    fn refused(text: impl ToString) -> Ended {
+        Ended { exit: Exit::Refused, text: text.to_string() }
+    }
+
+    /// Something is wrong.
+    fn wrong(text: impl ToString) -> Ended {
+        Ended { exit: Exit::Wrong, text: text.to_string() }
     }
 }
 
@@ -147,7 +173,7 @@ pub fn run() -> ExitCode {
     let exit = ended.unwrap_or_else(|error| {
         // Without the chain of causes: each of our errors has its cause in its own text.
         eprintln!("slotgate: {error}");
-        Exit::Wrong
+        error.downcast_ref::<Ended>().map_or(Exit::Wrong, |ended| ended.exit)
     });
     exit.into()
 }

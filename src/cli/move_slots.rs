@@ -1,7 +1,7 @@
 //! `slotgate move-slots`: slots of one primary to another.
 
-use super::Exit;
-use super::moving::{self, Refused, find};
+use super::moving::{self, find};
+use super::{Ended, Exit};
 use crate::control::discover::Seed;
 use crate::control::plan::rebalance::{Holder, Move, move_count};
 use crate::control::problem::join;
@@ -46,22 +46,22 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     moving::run(&args.moving, |_, holders| plan(args, holders), resume)
 }
 
-fn plan(args: &Args, holders: &[Holder]) -> Result<Vec<Move>, Refused> {
+fn plan(args: &Args, holders: &[Holder]) -> Result<Vec<Move>, Ended> {
     let (source, target) = (find(holders, &args.from)?, find(holders, &args.to)?);
     if source == target {
-        return Err(Refused(Exit::Usage, format!("{source} is both --from and --to")));
+        return Err(Ended::usage(format!("{source} is both --from and --to")));
     }
     let holder = |party| holders.iter().find(|holder| holder.node == party);
     let (Some(from), Some(to)) = (holder(source), holder(target)) else { return Ok(Vec::new()) };
     if let Some(count) = args.count {
-        return move_count(from, to, count).map_err(|error| Refused(Exit::Usage, error.to_string()));
+        return move_count(from, to, count).map_err(Ended::usage);
     }
     let owns = |holder: &Holder, slot: Slot| {
         holder.slots.iter().any(|range| range.start <= slot && slot <= range.end)
     };
     let wanted: BTreeSet<Slot> = args.slots.iter().flat_map(|range| range.slots()).collect();
     if let Some(slot) = wanted.iter().find(|slot| !owns(from, **slot) && !owns(to, **slot)) {
-        return Err(Refused(Exit::Refused, format!("slot {slot} is owned by neither {source} nor {target}")));
+        return Err(Ended::refused(format!("slot {slot} is owned by neither {source} nor {target}")));
     }
     let ranges = SlotRange::cover(wanted.into_iter().filter(|slot| owns(from, *slot)));
     Ok(if ranges.is_empty() { Vec::new() } else { vec![Move { source, target, ranges }] })

@@ -1,7 +1,7 @@
 //! What the commands that move slots have in common: look, show the plan, ask, move, tell how far it is.
 
-use super::{Exit, Output, nodes};
-use crate::config::Span;
+use super::change::Change;
+use super::{Ended, Exit, nodes};
 use crate::control::action::Party;
 use crate::control::discover::Seed;
 use crate::control::migrate::room::{memories, no_room};
@@ -13,8 +13,6 @@ use serde_json::json;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// What one node gets for each answer; a person waits.
-const LIMIT: Duration = Duration::from_secs(5);
 /// How often progress is told: on a terminal in place, elsewhere a line each time.
 const TELL_EVERY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
@@ -24,70 +22,48 @@ pub struct Run {
     /// A node of the cluster; the others are found through it
     #[arg(value_name = "HOST:PORT", required = true)]
     nodes: Vec<Seed>,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Show the plan and change nothing
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
-    /// How long the nodes may take to agree
-    #[arg(long, value_name = "TIME", default_value = "30s")]
-    timeout: Span,
     #[command(flatten)]
     login: nodes::Login,
-    /// The shape of the answer; with json, progress goes to the standard error and --yes or --dry-run is
-    /// needed
-    #[arg(long, value_enum, default_value = "text")]
-    output: Output,
+    #[command(flatten)]
+    change: Change,
 }
-
-/// Why there is nothing to move: how to end, and what to say.
-pub struct Refused(pub Exit, pub String);
 
 /// Moves what `plan` says, given the view and the primaries; `resume` says how to go on after a stop.
 pub fn run(
     args: &Run,
-    plan: impl Fn(&View, &[Holder]) -> Result<Vec<Move>, Refused>,
+    plan: impl Fn(&View, &[Holder]) -> Result<Vec<Move>, Ended>,
     resume: impl Fn(&[Move], &Seed) -> String,
 ) -> anyhow::Result<Exit> {
-    let is_json = args.output == Output::Json;
-    if is_json && !args.yes && !args.dry_run {
-        eprintln!("slotgate: --output json asks no question; add --yes or --dry-run");
-        return Ok(Exit::Usage);
-    }
-    let credentials = match args.login.credentials() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let is_json = args.change.is_json();
+    let credentials = args.change.credentials(&args.login)?;
     nodes::runtime()?.block_on(async {
-        let addrs = nodes::resolve(&args.nodes, LIMIT).await?;
+        let addrs = nodes::resolve(&args.nodes, nodes::LIMIT).await?;
         let stop = Stop::default();
-        let journey =
-            Journey { addrs, credentials, limit: LIMIT, timeout: args.timeout.0, stop: stop.clone() };
+        let journey = Journey {
+            addrs,
+            credentials,
+            limit: nodes::LIMIT,
+            timeout: args.change.timeout.0,
+            stop: stop.clone(),
+        };
         let mut view = journey.look().await;
         let open = remedies(&view);
-        let planned = |view: &View| -> Result<(Vec<Holder>, Vec<Move>), Refused> {
-            let holders = ready_holders(view).map_err(|error| Refused(exit_of(&error), error.to_string()))?;
+        let planned = |view: &View| -> Result<(Vec<Holder>, Vec<Move>), Ended> {
+            let holders = ready_holders(view).map_err(|error| ended(&error, ""))?;
             let moves = plan(view, &holders)?;
             Ok((holders, moves))
         };
-        let (holders, mut moves) = match planned(&view) {
-            Ok(planned) => planned,
-            Err(Refused(exit, text)) => return Ok(refuse(exit, &text)),
-        };
-        let memories = memories(&moves, &journey.credentials, LIMIT).await?;
+        let (holders, mut moves) = planned(&view)?;
+        let memories = memories(&moves, &journey.credentials, nodes::LIMIT).await?;
         if let Some(refusal) = no_room(&moves, &holders, &memories) {
-            return Ok(refuse(Exit::Refused, &refusal.to_string()));
+            return Err(Ended::refused(refusal).into());
         }
         if !is_json {
             open.iter().for_each(|remedy| println!("Left by an earlier run: {remedy}"));
             moves.iter().for_each(|step| println!("{step}"));
         }
         let is_idle = open.is_empty() && moves.is_empty();
-        if args.dry_run || is_idle {
+        if args.change.dry_run || is_idle {
             match (is_json, is_idle) {
                 (true, _) => print_json(if is_idle { "unchanged" } else { "planned" }, &moves, None)?,
                 (false, true) => println!("No slot needs to move; nothing was changed."),
@@ -95,8 +71,7 @@ pub fn run(
             }
             return Ok(Exit::Fine);
         }
-        if !args.yes && !is_confirmed()? {
-            println!("Nothing was changed: the answer was not 'yes'.");
+        if !args.change.is_confirmed()? {
             return Ok(Exit::Wrong);
         }
         stop_on_interrupt(stop.clone());
@@ -107,46 +82,41 @@ pub fn run(
                 Err(error) => {
                     progress.end();
                     let how = resume(&moves, &args.nodes[0]);
-                    return Ok(refuse(exit_of(&error), &format!("{error}. To go on: {how}")));
+                    return Err(ended(&error, &how).into());
                 }
             };
-            moves = match planned(&view) {
-                Ok((_, moves)) => moves,
-                Err(Refused(exit, text)) => return Ok(refuse(exit, &text)),
-            };
+            (_, moves) = planned(&view)?;
         }
         progress.begin(&moves);
-        let ended = journey.carry_out(&view, moves.clone(), &mut |event| progress.hear(event)).await;
+        let carried = journey.carry_out(&view, moves.clone(), &mut |event| progress.hear(event)).await;
         progress.end();
         let how = resume(&moves, &args.nodes[0]);
-        if let Err(error) = ended {
-            return Ok(refuse(exit_of(&error), &format!("{error}. To go on: {how}")));
+        if let Err(error) = carried {
+            return Err(ended(&error, &how).into());
         }
         let is_whole = progress.moved == progress.wanted;
         if is_json {
             print_json(if is_whole { "moved" } else { "stopped" }, &moves, Some(&progress))?;
         }
         if !is_whole {
-            return Ok(refuse(Exit::Wrong, &format!("stopped; no slot was left half-way. To go on: {how}")));
+            return Err(Ended::wrong(format!("stopped; no slot was left half-way. To go on: {how}")).into());
         }
         Ok(Exit::Fine)
     })
 }
 
-fn exit_of(error: &JourneyError) -> Exit {
-    match error {
+/// How a run ends that an error stopped, and how to go on.
+fn ended(error: &JourneyError, resume: &str) -> Ended {
+    let exit = match error {
         JourneyError::NotInOrder(_) | JourneyError::Unclear(_) => Exit::Refused,
         _ => Exit::Wrong,
-    }
-}
-
-fn refuse(exit: Exit, text: &str) -> Exit {
-    eprintln!("slotgate: {text}");
-    exit
+    };
+    let text = if resume.is_empty() { error.to_string() } else { format!("{error}. To go on: {resume}") };
+    Ended { exit, text }
 }
 
 /// The primary that a person named by its address or the beginning of its id.
-pub fn find(holders: &[Holder], name: &str) -> Result<Party, Refused> {
+pub fn find(holders: &[Holder], name: &str) -> Result<Party, Ended> {
     let is_named =
         |party: &Party| party.addr.to_string() == name || party.id.as_str().starts_with(&name.to_lowercase());
     let found: Vec<Party> = holders
@@ -162,20 +132,10 @@ pub fn find(holders: &[Holder], name: &str) -> Result<Party, Refused> {
                 .map(|holder| format!("{} ({})", holder.node, holder.node.id.short()))
                 .collect();
             let known = known.join(", ");
-            Err(Refused(Exit::Usage, format!("no primary is called {name:?}; there are {known}")))
+            Err(Ended::usage(format!("no primary is called {name:?}; there are {known}")))
         }
-        _ => Err(Refused(Exit::Usage, format!("several ids begin with {name:?}: write more of it"))),
+        _ => Err(Ended::usage(format!("several ids begin with {name:?}: write more of it"))),
     }
-}
-
-pub fn is_confirmed() -> io::Result<bool> {
-    print!("Do this? (type 'yes' to accept): ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    if io::stdin().read_line(&mut answer)? == 0 {
-        println!();
-    }
-    Ok(answer.trim() == "yes")
 }
 
 /// The first Ctrl-C ends the run in order; a second one at once, which the next run repairs.

@@ -1,16 +1,15 @@
 //! What the commands that talk to nodes themselves have in common: login, look-up, the first look at
 //! all nodes, the question before a change, runtime.
 
-use super::environment;
+use super::{Ended, environment};
 use crate::backend::Credentials;
-use crate::config::{Config, ConfigError, Settings};
+use crate::config::{Config, Settings};
 use crate::control::discover::Seed;
 use crate::control::node_client::NodeError;
 use crate::control::observe::{ObserveError, observe_cluster};
 use crate::control::problem::join;
 use crate::control::view::{Silent, View};
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,10 +30,11 @@ impl Login {
     ///
     /// # Errors
     /// A password file that cannot be read, or a user without a password.
-    pub fn credentials(&self) -> Result<Credentials, ConfigError> {
+    pub fn credentials(&self) -> Result<Credentials, Ended> {
         let (user, password_file) = (self.user.clone(), self.password_file.clone());
         let flags = Settings { user, password_file, ..Settings::default() };
-        Ok(Config::load(&flags, &environment, None)?.refresh.credentials)
+        let config = Config::load(&flags, &environment, None).map_err(Ended::usage)?;
+        Ok(config.refresh.credentials)
     }
 }
 
@@ -88,21 +88,6 @@ fn next_step(error: &ObserveError) -> &'static str {
         ObserveError::NotCluster(_) => "or name a node of a cluster",
         _ => "is a Redis or Valkey server listening there? Name another node",
     }
-}
-
-/// Asks whether the shown plan may be carried out; a closed standard input is a no.
-///
-/// # Errors
-/// Printing or reading failed.
-pub fn is_confirmed() -> io::Result<bool> {
-    print!("Do this? (type 'yes' to accept): ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    let is_closed = io::stdin().read_line(&mut answer)? == 0;
-    if is_closed {
-        println!();
-    }
-    Ok(answer.trim() == "yes")
 }
 
 /// All addresses of all seeds.

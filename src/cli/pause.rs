@@ -1,6 +1,6 @@
 //! `slotgate pause` and `resume`: stop a manager from acting, and let it act again, by a file.
 
-use super::{Exit, environment};
+use super::{Ended, Exit, environment};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -37,17 +37,14 @@ struct PauseFile {
 }
 
 impl PauseFile {
-    fn path(&self) -> Option<PathBuf> {
+    fn path(&self) -> Result<PathBuf, Ended> {
         let path = self.file.clone().or_else(|| environment("SLOTGATE_PAUSE_FILE").map(PathBuf::from));
-        if path.is_none() {
-            eprintln!("slotgate: name the manager's pause file, or set SLOTGATE_PAUSE_FILE");
-        }
-        path
+        path.ok_or_else(|| Ended::usage("name the manager's pause file, or set SLOTGATE_PAUSE_FILE"))
     }
 }
 
 pub fn pause(args: &Pause) -> anyhow::Result<Exit> {
-    let Some(path) = args.file.path() else { return Ok(Exit::Usage) };
+    let path = args.file.path()?;
     // Whoever paused first has a file there; it stays.
     match std::fs::File::options().create(true).append(true).open(&path) {
         Ok(_) => {
@@ -59,7 +56,7 @@ pub fn pause(args: &Pause) -> anyhow::Result<Exit> {
 }
 
 pub fn resume(args: &Resume) -> anyhow::Result<Exit> {
-    let Some(path) = args.file.path() else { return Ok(Exit::Usage) };
+    let path = args.file.path()?;
     match std::fs::remove_file(&path) {
         Ok(()) => println!("resumed: {} is removed", path.display()),
         Err(error) if error.kind() == ErrorKind::NotFound => println!("{} did not exist", path.display()),

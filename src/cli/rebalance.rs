@@ -1,7 +1,7 @@
 //! `slotgate rebalance`: every primary its share of the slots.
 
-use super::Exit;
-use super::moving::{self, Refused, find};
+use super::moving::{self, find};
+use super::{Ended, Exit};
 use crate::control::plan::rebalance::{Holder, Move, rebalance};
 
 /// Give every primary its share of the slots, moving as few as possible, while clients go on
@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     )
 }
 
-fn plan(args: &Args, holders: &[Holder]) -> Result<Vec<Move>, Refused> {
+fn plan(args: &Args, holders: &[Holder]) -> Result<Vec<Move>, Ended> {
     let mut taking_part = holders.to_vec();
     let mut weighed = Vec::new();
     for (name, weight) in &args.weight {
@@ -57,7 +57,7 @@ fn plan(args: &Args, holders: &[Holder]) -> Result<Vec<Move>, Refused> {
         }
     }
     taking_part.retain(|holder| args.use_empty || !holder.slots.is_empty() || weighed.contains(&holder.node));
-    rebalance(&taking_part, args.threshold).map_err(|error| Refused(Exit::Usage, error.to_string()))
+    rebalance(&taking_part, args.threshold).map_err(Ended::usage)
 }
 
 #[cfg(test)]

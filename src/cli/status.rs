@@ -38,13 +38,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let credentials = match args.cluster.login.credentials() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::Usage);
-        }
-    };
+    let credentials = args.cluster.login.credentials()?;
     nodes::runtime()?.block_on(async {
         if !args.watch {
             let (is_healthy, shown) = look(&args, &credentials).await?;

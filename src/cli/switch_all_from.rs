@@ -1,7 +1,7 @@
 //! `slotgate switch-all-from`: no primary is left on a host, before it is taken away.
 
-use super::failover::{How, finish, prepare};
-use super::{Exit, nodes};
+use super::failover::{How, finish};
+use super::{Ended, Exit, nodes};
 use crate::control::plan::failover::switch_all_from;
 use std::net::IpAddr;
 
@@ -27,25 +27,20 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let credentials = match prepare(&args.cluster, &args.how) {
-        Ok(credentials) => credentials,
-        Err(exit) => return Ok(exit),
-    };
+    let credentials = args.how.change.credentials(&args.cluster.login)?;
     nodes::runtime()?.block_on(async {
         let host: Vec<IpAddr> = match args.host.parse() {
             Ok(ip) => vec![ip],
-            Err(_) => match tokio::net::lookup_host((args.host.as_str(), 0)).await {
-                Ok(addrs) => addrs.map(|addr| addr.ip()).collect(),
-                Err(error) => {
-                    eprintln!("slotgate: cannot look up the host {}: {error}", args.host);
-                    return Ok(Exit::Usage);
-                }
-            },
+            Err(_) => tokio::net::lookup_host((args.host.as_str(), 0))
+                .await
+                .map_err(|error| Ended::usage(format!("cannot look up the host {}: {error}", args.host)))?
+                .map(|addr| addr.ip())
+                .collect(),
         };
         let view = args.cluster.observe(&credentials).await?;
         if !view.nodes.iter().any(|node| host.contains(&node.view.asked.ip())) {
-            eprintln!("slotgate: no node of this cluster answers on {}; nothing was changed", args.host);
-            return Ok(Exit::Usage);
+            let text = format!("no node of this cluster answers on {}; nothing was changed", args.host);
+            return Err(Ended::usage(text).into());
         }
         finish(&view, switch_all_from(&view, &host, args.how.max_lag), credentials, &args.how).await
     })
