@@ -119,7 +119,6 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         seed_file: settings.seed_file,
         credentials: Credentials { user: settings.user.clone(), password: node_password.clone() },
         refresh: span(settings.refresh, defaults.refresh),
-        stays_with_cluster: is_managing,
         ..refresh::Config::default()
     };
     let manage = is_managing.then(|| reconcile::Config {

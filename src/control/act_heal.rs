@@ -5,6 +5,7 @@ use super::action::Party;
 use super::node_client::{NodeClient, NodeError};
 use super::observe::{Facts, Flags, Release, Role, ask_facts};
 use super::plan::heal_guard::MARK;
+use super::plan::heal_orphans::is_accused;
 use super::view::Observation;
 use crate::topology::NodeId;
 use std::net::{IpAddr, SocketAddr};
@@ -76,7 +77,7 @@ pub(super) async fn unguard(client: &mut NodeClient, node: &Observation) -> Resu
     Ok(Acted::Done)
 }
 
-/// Lets a replica ask for votes, while its primary is held for failed.
+/// Lets a replica ask for votes, while it cannot reach its primary itself.
 pub(super) async fn elect(
     client: &mut NodeClient,
     node: &Observation,
@@ -85,9 +86,8 @@ pub(super) async fn elect(
     if node.view.myself().primary.is_none() {
         return Ok(Acted::AlreadyDone);
     }
-    let line = node.view.line(primary);
-    let is_failed = line.is_some_and(|line| line.flags.has(Flags::FAILED) && !line.slots.is_empty());
-    if node.view.myself().primary != Some(primary) || !is_failed {
+    let is_lost = node.view.line(primary).is_some_and(is_accused);
+    if node.view.myself().primary != Some(primary) || !is_lost {
         return Err(ActError::Changed { addr: node.view.asked, id: primary });
     }
     // Never TAKEOVER, which asks nobody.

@@ -9,6 +9,6 @@ pub mod heal_guard;
 mod heal_leavers;
 mod heal_links;
 mod heal_newcomers;
-mod heal_orphans;
+pub mod heal_orphans;
 mod placement;
 pub mod rebalance;

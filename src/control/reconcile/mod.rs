@@ -32,6 +32,8 @@ use tokio::time::{Instant, interval, sleep_until};
 const CALM: Duration = Duration::from_secs(5);
 /// How often one that is not in order is: gossip passes once a second.
 const ALERT: Duration = Duration::from_secs(1);
+/// And while an owner of slots does not answer: what its shard's writes wait for is found soon.
+const ALARM: Duration = Duration::from_millis(250);
 /// Hints of one burst count as one.
 const SHORTEST: Duration = Duration::from_millis(200);
 /// A look may take at most this part of the time.
@@ -107,7 +109,7 @@ impl Manager {
             let began = Instant::now();
             let Pause { shortest, longest } = self.round().await;
             let ended = Instant::now();
-            let shortest = shortest.max((ended - began).min(ALERT) * BUSY_SHARE);
+            let shortest = shortest.max((ended - began).min(ALARM) * BUSY_SHARE);
             loop {
                 tokio::select! {
                     () = sleep_until(ended + longest.max(shortest)) => break,
@@ -144,7 +146,13 @@ impl Manager {
             problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
         self.status.planned(&plan, problems, is_healthy, is_paused);
         if plan.steps.is_empty() || is_paused {
-            return Pause { shortest: SHORTEST, longest: if is_healthy { CALM } else { ALERT } };
+            let has_lost_owner = !is_paused && self.has_lost_owner(&survey);
+            let longest = match is_healthy {
+                true => CALM,
+                false if has_lost_owner => ALARM,
+                false => ALERT,
+            };
+            return Pause { shortest: SHORTEST, longest };
         }
         match self.act(&survey, &plan).await {
             0 => {
@@ -159,6 +167,12 @@ impl Manager {
                 Pause { shortest: wait.min(ALERT), longest: wait }
             }
         }
+    }
+
+    /// Whether a member that owns slots answers nowhere.
+    fn has_lost_owner(&self, survey: &Survey) -> bool {
+        let mut lines = survey.view.nodes.iter().flat_map(|node| node.view.members());
+        lines.any(|line| !line.slots.is_empty() && survey.view.of(line.id).is_none())
     }
 
     /// Carries the steps out; gives how many failed.

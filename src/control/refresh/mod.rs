@@ -56,9 +56,6 @@ pub struct Config {
     pub refresh: Duration,
     /// The limit for each step of asking one node.
     pub limit: Duration,
-    /// Once a cluster is known, seeds never lead to another one: an address may belong to a stranger by
-    /// now, and what clients write there would be lost to them.
-    pub stays_with_cluster: bool,
 }
 
 impl Default for Config {
@@ -69,7 +66,6 @@ impl Default for Config {
             credentials: Credentials::default(),
             refresh: Duration::from_secs(10),
             limit: Duration::from_secs(1),
-            stays_with_cluster: false,
         }
     }
 }
@@ -256,7 +252,9 @@ impl Refresh {
         }
         if look.good(current) == 0 {
             let mut seeds = self.resolve_seeds(&mut look).await;
-            let may_lead = !self.config.stays_with_cluster || current.nodes().is_empty();
+            // Once a cluster is known, seeds never lead to another one: an address may belong to a stranger
+            // by now, and what clients write there would be lost to them.
+            let may_lead = current.nodes().is_empty();
             for (view, is_seed) in &mut look.views {
                 *is_seed |= may_lead && seeds.contains(&view.asked);
             }
