@@ -6,6 +6,16 @@
 
 #![allow(dead_code)] // the long form and the short one use different parts
 
+pub mod chapter;
+#[allow(clippy::unwrap_used)] // it is of the tests' support, where a failed unwrap is a failed test
+#[path = "../../integration/support/client.rs"]
+mod client;
+pub mod fault;
 pub mod history;
 mod register;
 pub mod verdict;
+pub mod world;
+mod writers;
+
+/// How long a client waits for a reply: longer than any request may be held.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(90);

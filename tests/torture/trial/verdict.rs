@@ -5,7 +5,7 @@
 
 use super::history::{Deed, Disruption, Held, History, Kind, Op, Outcome, Value};
 use super::register;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ pub struct Verdict {
     /// Acknowledged by a primary that was lost before it replicated them; of counters at least so many.
     pub lost: u64,
     pub longest: Duration,
-    /// The first error that a client saw.
-    pub error: Option<String>,
+    /// The errors that clients saw, without their details, and how often.
+    pub errors: BTreeMap<String, usize>,
     pub findings: Vec<Finding>,
 }
 
@@ -74,6 +74,9 @@ impl fmt::Display for Verdict {
             (self.lost, "acknowledged but not replicated, lost"),
             (self.findings.len() as u64, "WRONG"),
         ];
+        for (error, count) in &self.errors {
+            write!(f, " [{count} x {error}]")?;
+        }
         for (count, what) in counted.iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {count} {what}")?;
         }
@@ -101,7 +104,10 @@ pub fn judge(history: &History) -> Verdict {
             }
         };
         *told.0 += 1;
-        verdict.error = verdict.error.take().or_else(|| told.1.cloned());
+        if let Some(text) = told.1 {
+            let text = text.split([';', '(', ',']).next().unwrap_or_default();
+            *verdict.errors.entry(text.trim().to_string()).or_default() += 1;
+        }
     }
     for (ix, (key, held)) in history.keys.iter().zip(&history.held).enumerate() {
         let disruptions: Vec<&Disruption> =
