@@ -54,7 +54,9 @@ fn the_loss_of_a_primary_costs_only_the_end_of_what_it_had_not_replicated() {
         &[
             &[Fault::KillReplica, Fault::FreezeReplica, Fault::FreezeBriefly],
             &[Fault::CutClients],
-            &[Fault::KillPrimary, Fault::KillPrimaryOfLateReplica, Fault::FreezePrimary],
+            &[Fault::KillPrimary],
+            &[Fault::KillPrimaryOfLateReplica],
+            &[Fault::FreezePrimary],
         ],
     );
 }

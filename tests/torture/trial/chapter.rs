@@ -100,6 +100,7 @@ impl Trial {
         for fault in faults {
             struck = struck
                 .and_then(|()| striker.strike(*fault).with_context(|| format!("{fault}")))
+                .and_then(|()| striker.world.check_gateways())
                 .and_then(|()| breathe(&writers));
         }
         let disruptions = std::mem::take(&mut striker.disruptions);

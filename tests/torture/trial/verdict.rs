@@ -26,7 +26,7 @@ pub enum Wrong {
     /// A read gave something older than what was known to be there.
     Stale,
     /// The number in the reply is not that of its place.
-    WrongReply,
+    Misnumbered,
     /// A reply, or a key, that is none of the above.
     Strange,
 }
@@ -147,10 +147,10 @@ fn judge_counter(key: usize, ops: &[&Op], count: u64, is_disrupted: bool, verdic
     turns.sort_by_key(|(turn, _)| *turn);
     for pair in turns.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
         let text = format!("{} and {} were both told {}", pair[0].1.value, pair[1].1.value, pair[0].0);
-        verdict.find(key, Wrong::WrongReply, text);
+        verdict.find(key, Wrong::Misnumbered, text);
     }
     if let Some((turn, op)) = turns.last().filter(|(turn, _)| *turn > count) {
-        verdict.find(key, Wrong::WrongReply, format!("{} was told {turn}, and it is {count}", op.value));
+        verdict.find(key, Wrong::Misnumbered, format!("{} was told {turn}, and it is {count}", op.value));
     }
     judge_order(key, turns.iter().map(|(_, op)| *op), verdict);
 }
@@ -179,7 +179,7 @@ fn judge_values(
             }
             Some(op) if disruptions.is_empty() && grown(op).is_some_and(|told| told != size) => {
                 let text = format!("{value} was told {:?}, and its place is {size}", op.outcome);
-                verdict.find(key, Wrong::WrongReply, text);
+                verdict.find(key, Wrong::Misnumbered, text);
             }
             Some(_) => {}
         }

@@ -278,6 +278,16 @@ impl World {
         })
     }
 
+    /// Fails when a gateway that nobody ended is gone.
+    pub fn check_gateways(&mut self) -> Result<()> {
+        for (number, gateway) in self.gateways.iter_mut().enumerate() {
+            if let Some(status) = gateway.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                bail!("gateway {number} ended, and nobody told it to: {status}");
+            }
+        }
+        Ok(())
+    }
+
     /// Sends it SIGTERM and waits until it has drained.
     pub fn drain_gateway(&mut self, gateway: usize) -> Result<()> {
         let Some(mut child) = self.gateways[gateway].take() else { return Ok(()) };
