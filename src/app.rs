@@ -6,6 +6,7 @@
 use crate::admin::{self, AdminError};
 use crate::command::Table;
 use crate::config::Config;
+use crate::control::announce;
 use crate::control::reconcile::{self, ManageStatus};
 use crate::control::refresh::{self, RefreshStatus};
 use crate::proxy::{Proxy, StartError};
@@ -72,10 +73,13 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     shutdown.spawn("admin", admin.run(state));
 
     let (learned, node) = oneshot::channel();
-    let stopped = {
+    let stopped = || {
         let shutdown = shutdown.clone();
         async move { shutdown.reached(Phase::Stopped).await }
     };
+    let refresh::Config { credentials, limit, .. } = config.refresh.clone();
+    shutdown.spawn("announcements", announce::listen(credentials, limit, topology.clone(), stopped()));
+    let stopped = stopped();
     shutdown.spawn("refresh", refresh::run(config.refresh, topology.clone(), status, Some(learned), stopped));
     if let (Some(config), Some(status)) = (config.manage, manage) {
         let draining = {

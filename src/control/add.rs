@@ -171,6 +171,7 @@ async fn settle(journey: &Journey, newcomer: Party) -> Result<(), AddError> {
         let view = journey.look().await;
         let concerns = |problem: &Problem| match problem {
             Problem::Unknown { .. } | Problem::Handshake { .. } | Problem::OtherRole { .. } => true,
+            Problem::SplitShard { .. } => true,
             Problem::NotServing { addr } | Problem::Silent { addr, .. } => *addr == newcomer.addr,
             Problem::LinkDown { replica, .. } => *replica == newcomer.addr,
             _ => false,

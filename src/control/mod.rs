@@ -8,6 +8,7 @@ pub mod act_heal;
 pub mod action;
 pub mod add;
 pub mod agree;
+pub mod announce;
 pub mod bootstrap;
 pub mod discover;
 pub mod doctor;

@@ -147,6 +147,30 @@ impl NodeClient {
         raws.pop().ok_or(NodeError::Protocol { addr: self.addr })
     }
 
+    /// Sends something whose answer is one of the messages that [`NodeClient::next_message`] gives.
+    ///
+    /// # Errors
+    /// The node does not take it in time, or the connection broke.
+    pub async fn send<T: AsRef<[u8]>>(&mut self, args: &[T]) -> Result<(), NodeError> {
+        let (addr, limit) = (self.addr, self.limit);
+        let mut request = Vec::new();
+        write_request(&mut request, args.iter());
+        match timeout(limit, self.stream.write_all(&request)).await {
+            Ok(sent) => sent.map_err(|source| NodeError::Broken { addr, source }),
+            Err(_) => Err(NodeError::Timeout { addr, what: name(args), limit }),
+        }
+    }
+
+    /// The next message on a connection that has subscribed; waits without a limit. Cancel-safe: what has
+    /// come of a message stays.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn next_message(&mut self) -> Result<Reply, NodeError> {
+        let raw = self.read_reply().await?;
+        self.decode(raw, &["SUBSCRIBE"])
+    }
+
     async fn exchange<T: AsRef<[u8]>>(&mut self, questions: &[&[T]]) -> Result<Vec<Bytes>, NodeError> {
         let addr = self.addr;
         if !self.is_usable {

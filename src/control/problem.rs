@@ -43,6 +43,10 @@ pub enum Problem {
         seen: Option<NodeId>,
         is: Option<NodeId>,
     },
+    /// `viewer` takes a replica for another shard's than its primary's.
+    SplitShard {
+        viewer: SocketAddr,
+    },
     Handshake {
         viewer: SocketAddr,
         with: Option<SocketAddr>,
@@ -93,6 +97,7 @@ impl Problem {
             Problem::Open { .. } => "open-slot",
             Problem::Unknown { .. } => "unknown-member",
             Problem::OtherRole { .. } => "other-role",
+            Problem::SplitShard { .. } => "split-shard",
             Problem::Handshake { .. } => "handshake",
             Problem::NoAddress { .. } => "no-address",
             Problem::Failed { .. } => "failed",
@@ -137,6 +142,9 @@ impl fmt::Display for Problem {
                     None => "a primary".to_string(),
                 };
                 write!(f, "{viewer} takes {member} for {}, which says that it is {}", role(seen), role(is))
+            }
+            Problem::SplitShard { viewer } => {
+                write!(f, "{viewer} has not learned yet that a replica is of its primary's shard")
             }
             Problem::Handshake { viewer, with: Some(with) } => {
                 write!(f, "{viewer} is still in its first contact with {with}")
@@ -199,6 +207,7 @@ pub fn problems(view: &View, replicas: Option<usize>) -> Vec<Problem> {
     }
     acquaintance_problems(view, &views, &mut found);
     role_problems(&views, &mut found);
+    shard_problems(view, &mut found);
     verdict_problems(&views, &mut found);
     replication_problems(view, &views, replicas, &mut found);
     found
@@ -261,6 +270,16 @@ fn role_problems(views: &[&NodeView], found: &mut Vec<Problem>) {
             if seen != is {
                 found.push(Problem::OtherRole { viewer, member, seen, is });
             }
+        }
+    }
+}
+
+/// A primary and its replicas are one shard; one that failed may be of its successor's.
+fn shard_problems(view: &View, found: &mut Vec<Problem>) {
+    for node in &view.nodes {
+        let primaries = node.view.members().filter(|line| line.primary.is_none()).count();
+        if node.info.shards.is_some_and(|shards| shards > primaries) {
+            found.push(Problem::SplitShard { viewer: node.view.asked });
         }
     }
 }

@@ -150,3 +150,12 @@ fn a_node_that_does_not_serve_or_answer_is_told() {
     view.silent.push(super::super::view::Silent { addr: addr(9), error });
     assert_eq!(kinds(&view), ["silent", "not-serving"]);
 }
+
+#[test]
+fn a_node_that_sorts_a_replica_into_a_shard_of_its_own_is_seen() {
+    let mut view = healthy();
+    view.nodes[3].info.shards = Some(2);
+    assert_eq!(kinds(&view), [""; 0]);
+    view.nodes[3].info.shards = Some(3);
+    assert_eq!(problems(&view, None), [Problem::SplitShard { viewer: addr(4) }]);
+}

@@ -389,7 +389,7 @@ fn reason_of(error: &ErrorReply) -> Reason {
     match error {
         ErrorReply::Arity { .. } => Reason::Arity,
         ErrorReply::CrossSlot { .. } | ErrorReply::CrossSlotMulti => Reason::CrossSlot,
-        ErrorReply::Refused { .. } => Reason::Unsupported,
+        ErrorReply::Refused { .. } | ErrorReply::OwnChannel => Reason::Unsupported,
         _ => Reason::Other,
     }
 }

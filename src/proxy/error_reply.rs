@@ -68,6 +68,8 @@ pub enum ErrorReply {
     /// Sent, and the connection was lost before the reply.
     OutcomeUnknown,
     HeldLimit,
+    /// PUBLISH to the channel on which gateways hear of planned changes.
+    OwnChannel,
     Overloaded,
     RequestTooLarge {
         limit: usize,
@@ -183,6 +185,9 @@ impl fmt::Display for ErrorReply {
             OutcomeUnknown => f.write_str(
                 "IOERR outcome unknown: the connection to the node was lost after the command was sent, it may or \
                  may not have been executed; it was not repeated, check before you do",
+            ),
+            OwnChannel => f.write_str(
+                "NOPERM this channel is slotgate's own: gateways hear of planned changes there; use another one",
             ),
             HeldLimit => f.write_str(
                 "CLUSTERDOWN not run: its shard has no reachable primary and too many requests already wait for \

@@ -220,10 +220,13 @@ impl Core {
             }
         }
         let backend = match (tag.lane, tag.aim) {
-            (Lane::Shared, Aim::Owner(slot)) => self.pipe_of(slot, tag.version).map(|(ix, shard)| {
-                self.recorder.shard(shard, 1);
-                ix
-            }),
+            (Lane::Shared, Aim::Owner(slot)) => {
+                let pipe = self.pipe_of(slot, tag.version);
+                pipe.or_else(|| self.pipe_while_handing_over(slot, &tag)).map(|(ix, shard)| {
+                    self.recorder.shard(shard, 1);
+                    ix
+                })
+            }
             (Lane::Shared, Aim::Any) => self.any_pipe(tag.version),
             (Lane::Shared, Aim::Asked { node, .. }) => {
                 self.asked(node).and_then(|addr| self.pipe_to(addr, tag.version))

@@ -6,6 +6,7 @@ use super::cursor::ScanOrder;
 use super::flight::{Lane, Purpose, SessionKey, Tag};
 use super::gather::OnTheWay;
 use crate::backend::{Backoff, Connection};
+use crate::command::Flags;
 use crate::resp::Version;
 use crate::topology::{Health, NodeId, ShardIx, Slot};
 use rustc_hash::FxHashSet;
@@ -85,8 +86,18 @@ impl Core {
             }
             let pipes = topology.shards().iter().map(|shard| {
                 let node = topology.node(shard.primary);
-                self.shared_backend(node.addr, node.id, node.health, version)
-                    .map_or(NO_BACKEND, |ix| ix as u32)
+                let pipe = self.shared_backend(node.addr, node.id, node.health, version);
+                // Of a shard that changes hands every request is looked at: held, if it writes.
+                match topology.handing_over(node.id, self.now) {
+                    Some(over) => {
+                        if let Some(ix) = topology.node_by_id(&over.to) {
+                            let next = topology.node(ix);
+                            self.shared_backend(next.addr, next.id, next.health, version);
+                        }
+                        NO_BACKEND
+                    }
+                    None => pipe.map_or(NO_BACKEND, |ix| ix as u32),
+                }
             });
             self.pipes[version as usize] = pipes.collect();
         }
@@ -148,6 +159,19 @@ impl Core {
         let shard = self.topology.shard_of(slot)?;
         let ix = *self.pipes[version as usize].get(usize::from(shard))?;
         self.pipe(ix).map(|ix| (ix, shard))
+    }
+
+    /// The same for a shard that is about to change hands: for reads only, and for all again when the time
+    /// that was announced is over.
+    pub fn pipe_while_handing_over(&self, slot: Slot, tag: &Tag) -> Option<(usize, ShardIx)> {
+        let shard = self.topology.shard_of(slot)?;
+        let node = self.topology.node(self.topology.shard(shard).primary);
+        let is_read = self.table.get(tag.command).flags.contains(Flags::READONLY);
+        if self.topology.handing_over(node.id, self.now).is_some() && !is_read {
+            return None;
+        }
+        let ix = *self.by_node.get(&(node.addr, node.id, tag.version))?;
+        self.pipe(ix as u32).map(|ix| (ix, shard))
     }
 
     #[inline]

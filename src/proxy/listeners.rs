@@ -9,7 +9,7 @@ use super::pubsub::Name;
 use super::stats::Subscribers;
 use crate::command::glob_matches;
 use crate::resp::{self, ReplyWriter};
-use crate::topology::NodeId;
+use crate::topology::{ANNOUNCEMENTS, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What PUBSUB was asked, and what the gateway knows of it.
@@ -75,6 +75,7 @@ pub fn merge(request: &Request, replies: &[&[u8]], out: &mut ReplyWriter) {
             for (reply, unwanted) in replies.iter().zip(unwanted) {
                 names.extend(elements(reply).filter(|name| unwanted.iter().all(|other| **other != **name)));
             }
+            names.remove(ANNOUNCEMENTS);
             out.array(names.len());
             names.into_iter().for_each(|name| out.bulk(name));
         }

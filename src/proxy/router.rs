@@ -7,7 +7,7 @@ use super::error_reply::{ErrorReply, quoted};
 use crate::command::{Flags, KeyError, KeyRef, KeyShape, Spec, Table, extract};
 use crate::resp::Request;
 use crate::telemetry::Family;
-use crate::topology::Slot;
+use crate::topology::{ANNOUNCEMENTS, Slot};
 use std::collections::HashMap;
 
 /// How a command is carried out through the gateway.
@@ -283,6 +283,9 @@ pub fn route(handling: Handling, spec: &Spec, request: &Request, keys: &mut Vec<
         return Route::Refuse(ErrorReply::Arity { name: spec.name.to_string() });
     }
     match handling {
+        Handling::Local(Local::Publish) if request.arg(1) == ANNOUNCEMENTS => {
+            Route::Refuse(ErrorReply::OwnChannel)
+        }
         Handling::Local(local) => Route::Local(local),
         Handling::All(all) => Route::All(all),
         Handling::Any => Route::Any,

@@ -13,7 +13,7 @@ use super::pubsub::{Kind, Name, Pending};
 use super::session::Busy;
 use crate::resp::{ReplyScanner, Version, write_request};
 use crate::telemetry::{Family, Outcome};
-use crate::topology::{Health, NodeId};
+use crate::topology::{ANNOUNCEMENTS, Health, NodeId};
 use std::time::Duration;
 
 /// The subscribed connection is taken for dead when it says nothing for so long, though asked.
@@ -120,6 +120,7 @@ impl Core {
             rest = &rest[advance.consumed..];
         }
         let kind = match parts[0] {
+            b"pmessage" if parts[2] == ANNOUNCEMENTS => return,
             b"message" => Kind::Channel,
             b"pmessage" => Kind::Pattern,
             b"subscribe" => return self.on_confirmed(Kind::Channel, parts[1]),

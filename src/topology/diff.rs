@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_moved_slot_is_counted() {
-        let new = two_shards().with_owner(Slot::new(7).unwrap(), 1);
+        let new = two_shards().with_owner(Slot::new(7), 1);
         assert_eq!(diff(&two_shards(), &new), Diff { moved_slots: 1, ..Diff::default() });
     }
 

@@ -1,11 +1,14 @@
 //! The one place where both planes meet: the current [`Snapshot`], a signal that it changed, and a
 //! hint that it is stale.
 
-use super::{NodeIx, Slot, Snapshot};
+use super::{HandingOver, NodeId, NodeIx, Slot, SlotRange, Snapshot};
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::Notify;
+
+/// Announcements come from outside; a cluster has no more shards that change hands at once.
+const MOST_HAND_OVERS: usize = 1000;
 
 type Listener = Box<dyn Fn() + Send + Sync>;
 
@@ -48,6 +51,7 @@ impl SharedTopology {
         writers.confirmed_at = Some(Instant::now());
         let old = self.current.load();
         snapshot.version = old.version;
+        snapshot.handing_over = old.handing_over.clone();
         if **old == snapshot {
             return false;
         }
@@ -61,7 +65,42 @@ impl SharedTopology {
         let writers = self.lock();
         let current = self.current.load();
         if current.version == seen.version && current.primary_of(slot) != Some(current.node(node)) {
-            self.replace(&writers, current.with_owner(slot, node));
+            self.replace(&writers, current.with_owner([slot], node));
+        }
+        drop(writers);
+        self.hint_stale();
+    }
+
+    /// A primary is about to hand its slots over; a later word for the same primary counts alone.
+    pub fn begin_hand_over(&self, over: HandingOver) {
+        let writers = self.lock();
+        let mut next = Snapshot::clone(&self.current.load());
+        next.handing_over.retain(|other| other.primary != over.primary);
+        if next.handing_over.len() < MOST_HAND_OVERS {
+            next.handing_over.push(over);
+        }
+        self.replace(&writers, next);
+    }
+
+    /// A primary that was about to hand over keeps its slots. Without a word before, nothing changes.
+    pub fn end_hand_over(&self, primary: NodeId) {
+        let writers = self.lock();
+        let current = self.current.load();
+        if current.handing_over.iter().any(|over| over.primary == primary) {
+            let mut next = Snapshot::clone(&current);
+            next.handing_over.retain(|over| over.primary != primary);
+            self.replace(&writers, next);
+        }
+    }
+
+    /// Gives slots to another node, as was announced; hand-overs to it are over. A look confirms it soon.
+    pub fn give(&self, ranges: &[SlotRange], node: NodeId) {
+        let writers = self.lock();
+        let current = self.current.load();
+        if let Some(ix) = current.node_by_id(&node) {
+            let mut next = current.with_owner(ranges.iter().flat_map(|range| range.slots()), ix);
+            next.handing_over.retain(|over| over.to != node);
+            self.replace(&writers, next);
         }
         drop(writers);
         self.hint_stale();
@@ -125,6 +164,39 @@ mod tests {
         assert!(shared.publish(two_shards()));
         assert!(!shared.publish(two_shards()));
         assert_eq!((shared.load().version, changes.load(Ordering::Relaxed)), (1, 1));
+    }
+
+    #[test]
+    fn a_hand_over_lasts_until_the_new_owner_is_told() {
+        let shared = SharedTopology::default();
+        shared.publish(two_shards());
+        let [old, new, other] = [0, 2, 1].map(|ix| shared.load().node(ix).id);
+        let now = Instant::now();
+        let until = now + std::time::Duration::from_secs(1);
+        shared.begin_hand_over(HandingOver { primary: old, to: new, until });
+        // A look at the nodes in between does not end it.
+        shared.publish(two_shards());
+        assert!(shared.load().handing_over(old, now).is_some());
+        assert!(shared.load().handing_over(old, until).is_none());
+        assert!(shared.load().handing_over(other, now).is_none());
+        shared.give(&[SlotRange::new(0, 8191).unwrap()], new);
+        let snapshot = shared.load();
+        assert!(snapshot.handing_over(old, now).is_none());
+        assert_eq!(snapshot.primary_of(Slot::new(0).unwrap()).unwrap().id, new);
+        assert_eq!(snapshot.primary_of(Slot::new(8192).unwrap()).unwrap().id, other);
+    }
+
+    #[test]
+    fn a_hand_over_that_failed_leaves_everything_as_it_was() {
+        let shared = SharedTopology::default();
+        shared.publish(two_shards());
+        let (primary, to) = (shared.load().node(0).id, shared.load().node(2).id);
+        let now = Instant::now();
+        let until = now + std::time::Duration::from_secs(1);
+        shared.begin_hand_over(HandingOver { primary, to, until });
+        shared.end_hand_over(primary);
+        assert!(shared.load().handing_over(primary, now).is_none());
+        assert_eq!(shared.load().primary_of(Slot::new(0).unwrap()).unwrap().id, primary);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{Health, Node, NodeId, SLOTS, Slot, SlotRange};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 /// A node's place in [`Snapshot::nodes`]; valid for that snapshot only.
 pub type NodeIx = u16;
@@ -17,6 +18,16 @@ pub struct Shard {
     pub replicas: Vec<NodeIx>,
 }
 
+/// A primary that is about to hand its slots over, as was announced: new writes for them are held until the
+/// new owner is told, or the time is over. Reads go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HandingOver {
+    pub primary: NodeId,
+    /// Who takes over.
+    pub to: NodeId,
+    pub until: Instant,
+}
+
 /// Slot → shard → node. `version` is our own counter, given when the snapshot is published.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -24,6 +35,7 @@ pub struct Snapshot {
     nodes: Vec<Node>,
     shards: Vec<Shard>,
     slots: Box<[ShardIx; SLOTS]>,
+    pub(super) handing_over: Vec<HandingOver>,
 }
 
 /// Parts that do not fit together into a snapshot.
@@ -38,7 +50,13 @@ pub enum SnapshotError {
 impl Snapshot {
     /// Nothing known yet: no nodes, no slot owned.
     pub fn empty() -> Snapshot {
-        Snapshot { version: 0, nodes: Vec::new(), shards: Vec::new(), slots: Box::new([UNOWNED; SLOTS]) }
+        Snapshot {
+            version: 0,
+            nodes: Vec::new(),
+            shards: Vec::new(),
+            slots: Box::new([UNOWNED; SLOTS]),
+            handing_over: Vec::new(),
+        }
     }
 
     /// Assembles a snapshot; of two shards that claim one slot the later one gets it.
@@ -142,10 +160,15 @@ impl Snapshot {
             .map(|ix| ix as ShardIx)
     }
 
-    /// This snapshot with `slot` owned by `node`, as a `MOVED` said: the slot goes to the shard whose
-    /// primary the node is; a replica that answers for a slot was promoted and leads its shard from
+    /// The hand-over that was announced of `primary`, until its time is over.
+    pub fn handing_over(&self, primary: NodeId, now: Instant) -> Option<&HandingOver> {
+        self.handing_over.iter().find(|over| over.primary == primary && over.until > now)
+    }
+
+    /// This snapshot with `slots` owned by `node`, as a `MOVED` or an announcement said: they go to the shard
+    /// whose primary the node is; a replica that answers for a slot was promoted and leads its shard from
     /// now on; a node without a shard gets one of its own.
-    pub fn with_owner(&self, slot: Slot, node: NodeIx) -> Snapshot {
+    pub fn with_owner(&self, slots: impl IntoIterator<Item = Slot>, node: NodeIx) -> Snapshot {
         let mut next = self.clone();
         let ix = match next.shard_of_node(node) {
             Some(ix) => {
@@ -161,7 +184,9 @@ impl Snapshot {
                 (next.shards.len() - 1) as ShardIx
             }
         };
-        next.slots[slot.index()] = ix;
+        for slot in slots {
+            next.slots[slot.index()] = ix;
+        }
         next
     }
 }
@@ -213,14 +238,14 @@ pub(super) mod tests {
 
     #[test]
     fn a_moved_slot_goes_alone() {
-        let next = two_shards().with_owner(Slot::new(7).unwrap(), 1);
+        let next = two_shards().with_owner(Slot::new(7), 1);
         assert_eq!(next.primary_of(Slot::new(7).unwrap()), Some(&node(1)));
         assert_eq!(next.primary_of(Slot::new(8).unwrap()), Some(&node(0)));
     }
 
     #[test]
     fn a_replica_that_answers_for_a_slot_leads_its_shard() {
-        let next = two_shards().with_owner(Slot::new(7).unwrap(), 2);
+        let next = two_shards().with_owner(Slot::new(7), 2);
         assert_eq!(next.primary_of(Slot::new(8).unwrap()), Some(&node(2)));
         assert_eq!(next.shard(0).replicas, [0]);
     }

@@ -8,6 +8,7 @@
 mod support;
 
 mod admin;
+mod announcements;
 mod bare_cluster;
 mod bootstrap;
 mod command_keys;

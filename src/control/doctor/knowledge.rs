@@ -63,6 +63,13 @@ pub const KNOWLEDGE: &[Knowledge] = &[
         MEET,
     ),
     known(
+        "split-shard",
+        Warning,
+        "the ids of shards travel by gossip, seconds after the roles; a node that ends before it has them right may \
+         refuse to start again (\"corrupted cluster config file\", Valkey 8)",
+        &["slotgate check {any}", "redis-cli {node} CLUSTER SHARDS"],
+    ),
+    known(
         "handshake",
         Warning,
         "the first contact was just begun, or the cluster bus (port + 10000) is closed between the two",

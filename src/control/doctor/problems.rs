@@ -14,7 +14,9 @@ pub(super) fn facts(view: &View, replicas: Option<usize>) -> Vec<Fact> {
 fn fact(view: &View, problem: &Problem) -> Fact {
     let fact = Fact::new(problem.kind(), problem.to_string());
     match problem {
-        Problem::Silent { addr, .. } | Problem::NotServing { addr } => fact.with_node("node", *addr),
+        Problem::Silent { addr, .. }
+        | Problem::NotServing { addr }
+        | Problem::SplitShard { viewer: addr } => fact.with_node("node", *addr),
         Problem::Uncovered { .. } | Problem::Disagreement { .. } | Problem::Open { .. } => fact,
         Problem::Unknown { viewer, member, .. } | Problem::OtherRole { viewer, member, .. } => {
             meet(fact, *viewer, Some(*member))

@@ -12,7 +12,7 @@ pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_n
 pub use settings::{Settings, observe_settings, read_settings};
 pub use slot_keys::{SlotKeys, observe_slot_keys};
 
-use super::node_client::{NodeClient, NodeError};
+use super::node_client::{NodeClient, NodeError, Reply};
 use super::view::{NodeView, Observation, Silent, View};
 use crate::backend::Credentials;
 use std::collections::BTreeSet;
@@ -23,6 +23,9 @@ use tokio::task::JoinSet;
 /// How often members that were just heard of are asked for more: one round finds all of a cluster whose
 /// nodes know each other.
 const ROUNDS: usize = 3;
+
+/// The first release that keeps an id of each node's shard, and remembers them over restarts.
+const HAS_SHARD_IDS: Release = Release(7, 2);
 
 /// Why an endpoint gave no view.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +59,15 @@ pub async fn observe_view(client: &mut NodeClient) -> Result<NodeView, ObserveEr
 /// No answer in time, one that cannot be read, or the node is not part of any cluster.
 pub async fn observe_node(client: &mut NodeClient) -> Result<Observation, ObserveError> {
     let addr = client.addr();
-    let info = NodeInfo::parse(&client.call_text(&["INFO"]).await?);
+    let mut info = NodeInfo::parse(&client.call_text(&["INFO"]).await?);
     if !info.is_cluster {
         return Err(ObserveError::NotCluster(addr));
+    }
+    if info.release >= HAS_SHARD_IDS {
+        info.shards = match client.call(&["CLUSTER", "SHARDS"]).await? {
+            Reply::Array(shards) => Some(shards.len()),
+            _ => return Err(NodeError::Unexpected { addr, what: "CLUSTER SHARDS".into() }.into()),
+        };
     }
     Ok(Observation { view: observe_view(client).await?, info })
 }
