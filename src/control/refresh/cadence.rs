@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 const SHORTEST: Duration = Duration::from_millis(50);
 /// A look may take at most this part of the time: a cluster of a thousand nodes tells 200 KB a view.
 const BUSY_SHARE: u32 = 10;
+/// However long a look took: one that waited for a frozen node was not busy, and the next may show who
+/// takes that node's place.
+const BUSY_LONGEST: Duration = Duration::from_secs(1);
 /// While something is amiss, or shortly after a hint, the next change is near.
 const ALERT: Duration = Duration::from_millis(500);
 /// A failover shows 6 to 8 s after the primary went silent (node timeout 5 s, then an election); until
@@ -57,7 +60,7 @@ impl Cadence {
     /// The pause after a look that took `took` and ended `now`; `jitter` from 0 to 1 keeps gateways apart.
     pub fn after(&mut self, outcome: Outcome, took: Duration, now: Instant, jitter: f64) -> Pause {
         self.failures = if outcome == Outcome::Failed { self.failures + 1 } else { 0 };
-        let shortest = SHORTEST.max(took.min(Duration::from_secs(1)) * BUSY_SHARE);
+        let shortest = SHORTEST.max((took * BUSY_SHARE).min(BUSY_LONGEST));
         let is_alert = self.alert_until.is_some_and(|until| now < until);
         let longest = match outcome {
             Outcome::Failed => {
@@ -113,5 +116,12 @@ mod tests {
         let took = Duration::from_millis(80);
         let pause = Cadence::new(REFRESH).after(Outcome::Unsettled, took, Instant::now(), 0.0);
         assert_eq!(pause, Pause { shortest: took * 10, longest: took * 10 });
+    }
+
+    #[test]
+    fn a_look_that_waited_for_a_frozen_node_is_soon_followed_by_the_next() {
+        let took = Duration::from_secs(4);
+        let pause = Cadence::new(REFRESH).after(Outcome::Unsettled, took, Instant::now(), 0.0);
+        assert_eq!(pause, Pause { shortest: BUSY_LONGEST, longest: BUSY_LONGEST });
     }
 }
