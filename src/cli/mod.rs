@@ -21,6 +21,7 @@ mod moving;
 mod nodes;
 mod pause;
 mod rebalance;
+mod remove;
 mod serve;
 mod set_timeout;
 mod status;
@@ -136,6 +137,7 @@ enum Command {
     Call(call::Args),
     SetTimeout(set_timeout::Args),
     Add(add::Args),
+    Remove(remove::Args),
     MoveSlots(move_slots::Args),
     Rebalance(rebalance::Args),
     Pause(pause::Pause),
@@ -162,6 +164,7 @@ pub fn run() -> ExitCode {
         Command::Call(args) => call::run(args),
         Command::SetTimeout(args) => set_timeout::run(args),
         Command::Add(args) => add::run(&args),
+        Command::Remove(args) => remove::run(&args),
         Command::MoveSlots(args) => move_slots::run(&args),
         Command::Rebalance(args) => rebalance::run(&args),
         Command::Pause(args) => pause::pause(&args),
