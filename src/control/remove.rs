@@ -15,7 +15,6 @@ use super::migrate::{self, Journey, JourneyError, ready_holders};
 use super::named::{self, Name, NamedError};
 use super::node_client::NodeError;
 use super::observe::{observe_all, observe_cluster};
-use super::plan::rebalance::Move;
 use super::plan::remove::{Allowed, Plan, Refusal, Stage, plan};
 use super::problem::{Problem, join, problems};
 use super::view::{Observation, View};
@@ -190,44 +189,72 @@ pub async fn carry_out(
     }
     let addrs: Vec<SocketAddr> =
         view.nodes.iter().filter(|node| node.view.id() != id).map(|node| node.view.asked).collect();
-    let ours: HashSet<NodeId> = view.nodes.iter().map(|node| node.view.id()).collect();
-    let actor = Arc::new(Actor::new(journey.credentials.clone(), journey.limit, ours));
     let pins = Pins::read(journey, &view, id).await;
-    let mut done = 0;
-    while !plan.stages.is_empty() {
-        if journey.stop.is_requested() {
-            return Ok(Ending::Stopped);
-        }
-        let steps = done + plan.stages.len();
-        let stage = plan.stages.remove(0);
-        done += 1;
-        tell(Event::Step { step: done, steps, stage: stage.clone() });
-        match stage {
-            Stage::Drain(moves) => {
-                pins.pin().await;
-                drain(journey, &view, moves, &mut tell).await?;
-                if journey.stop.is_requested() {
-                    return Ok(Ending::Stopped);
-                }
-                (view, plan) = after_drain(journey, wish).await?;
-            }
-            Stage::HandOn { replica, primary } => {
-                pins.unpin(replica.addr).await;
-                act(&actor, journey, Action::Replicate { node: replica, primary }).await?;
-            }
-            Stage::Forget(_) => {
-                tell(Event::Waiting { what: "all members to forget it" });
-                forget(journey, &actor, &addrs, id).await?;
-            }
-            Stage::Reset(node) => {
-                pins.unpin(node.addr).await;
-                act(&actor, journey, Action::Reset { node }).await?;
-            }
-        }
+    let run = Run { journey, wish, addrs: &addrs, pins: &pins };
+    let ended = run.carry_out(view, plan, &mut tell).await;
+    if !matches!(ended, Ok(Ending::Removed)) {
+        // Whoever changes his mind now has the cluster as it was.
+        pins.unpin_all().await;
+        return ended;
     }
     tell(Event::Waiting { what: "all nodes to agree and all links to be up" });
     settle(journey, &addrs, &before, id).await?;
     Ok(Ending::Removed)
+}
+
+/// What all stages share.
+struct Run<'a> {
+    journey: &'a Journey,
+    wish: &'a Wish,
+    /// All but the leaver.
+    addrs: &'a [SocketAddr],
+    pins: &'a Pins,
+}
+
+impl Run<'_> {
+    async fn carry_out(
+        &self,
+        view: View,
+        mut plan: Plan,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<Ending, RemoveError> {
+        let Run { journey, wish, addrs, pins } = *self;
+        let ours: HashSet<NodeId> = view.nodes.iter().map(|node| node.view.id()).collect();
+        let actor = Arc::new(Actor::new(journey.credentials.clone(), journey.limit, ours));
+        let mut done = 0;
+        while !plan.stages.is_empty() {
+            if journey.stop.is_requested() {
+                return Ok(Ending::Stopped);
+            }
+            let steps = done + plan.stages.len();
+            let stage = plan.stages.remove(0);
+            done += 1;
+            tell(Event::Step { step: done, steps, stage: stage.clone() });
+            match stage {
+                Stage::Drain(moves) => {
+                    pins.pin().await;
+                    journey.carry_out(&view, moves, &mut |event| tell(Event::Moving(event))).await?;
+                    if journey.stop.is_requested() {
+                        return Ok(Ending::Stopped);
+                    }
+                    plan = after_drain(journey, wish).await?;
+                }
+                Stage::HandOn { replica, primary } => {
+                    pins.unpin(replica.addr).await;
+                    act(&actor, journey, Action::Replicate { node: replica, primary }).await?;
+                }
+                Stage::Forget(_) => {
+                    tell(Event::Waiting { what: "all members to forget it" });
+                    forget(journey, &actor, addrs, plan.leaver).await?;
+                }
+                Stage::Reset(node) => {
+                    pins.unpin(node.addr).await;
+                    act(&actor, journey, Action::Reset { node }).await?;
+                }
+            }
+        }
+        Ok(Ending::Removed)
+    }
 }
 
 async fn act(actor: &Actor, journey: &Journey, action: Action) -> Result<(), RemoveError> {
@@ -235,21 +262,12 @@ async fn act(actor: &Actor, journey: &Journey, action: Action) -> Result<(), Rem
     acted.map(drop).map_err(|source| RemoveError::Act { action: Box::new(action), source })
 }
 
-async fn drain(
-    journey: &Journey,
-    view: &View,
-    moves: Vec<Move>,
-    tell: &mut impl FnMut(Event),
-) -> Result<(), RemoveError> {
-    Ok(journey.carry_out(view, moves, &mut |event| tell(Event::Moving(event))).await?)
-}
-
 /// What is left once the slots are gone: servers may have changed whom nodes follow by themselves.
-async fn after_drain(journey: &Journey, wish: &Wish) -> Result<(View, Plan), RemoveError> {
+async fn after_drain(journey: &Journey, wish: &Wish) -> Result<Plan, RemoveError> {
     // The replicas that the leaver followed meanwhile are not the ones that a person meant to keep.
     let wish = Wish { allowed: Allowed { no_replica: true, ..wish.allowed }, ..wish.clone() };
     match look(journey, &wish).await {
-        Ok(Outlook { view, plan }) => Ok((view, plan)),
+        Ok(Outlook { plan, .. }) => Ok(plan),
         Err(RemoveError::Refused(refusal)) => Err(RemoveError::Midway(refusal)),
         Err(error) => Err(error),
     }

@@ -261,7 +261,7 @@ fn what_would_be_unsafe_is_refused_and_nothing_is_changed() {
     let remove = |args: &[&str]| run(&[&["remove"], args, &["--yes", "--timeout", "2s"]].concat());
     let nodes = |cluster: &RealCluster| run(&["status", &at(cluster, 0), "--output", "json"]).stdout;
     expect(&remove(&[&at(&cluster, 1), &first]), 3, "only 2 primaries with slots would be left");
-    expect(&remove(&[&spare, &first]), 3, "is the only replica of");
+    expect(&remove(&[&spare, &first]), 3, "is the only linked replica of");
     expect(&remove(&["ffffffff", &first]), 2, "no node of this cluster");
     expect(&remove(&["127.0.0.1:1", &first]), 2, "no node of this cluster");
     expect(&run(&["remove", &spare, &first, "--allow-no-replica"]), 1, "Nothing was changed");

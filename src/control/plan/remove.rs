@@ -8,7 +8,7 @@
 
 use super::rebalance::{Holder, Move, rebalance};
 use crate::control::action::{Action, Party};
-use crate::control::observe::{Flags, NodeLine};
+use crate::control::observe::{Flags, NodeLine, Role};
 use crate::control::problem::{Problem, join};
 use crate::control::view::{Observation, View};
 use crate::topology::{NodeId, SlotRange};
@@ -95,12 +95,13 @@ pub enum Refusal {
     #[error("there is no other primary to take over what {0} has; add one first ('slotgate add')")]
     NobodyElse(SocketAddr),
     #[error(
-        "{replica} is the only replica of {primary}, whose keys would be lost with it: add another one first ('slotgate \
+        "{replica} is the only linked replica of {primary}, whose keys would be lost with it: add another one first ('slotgate \
          add NEW {primary} --replica-of {primary}'), or allow it with --allow-no-replica"
     )]
     LastReplica { replica: SocketAddr, primary: SocketAddr },
     #[error(
-        "the primary that {0} follows does not answer, and {0} may hold the last copy of its keys; see 'slotgate doctor'"
+        "the primary that {0} follows does not answer, and {0} may hold the last copy of its keys; see 'slotgate doctor'. \
+         A node that no member knows any more may go all the same with --allow-no-replica"
     )]
     LostPrimary(SocketAddr),
     #[error(
@@ -148,6 +149,10 @@ pub fn plan(view: &View, id: NodeId, hindrances: &[Problem], allowed: Allowed) -
         ));
     }
     if let Some(node) = seen {
+        if !is_known {
+            let addr = node.view.asked;
+            plan.warnings.push(format!("no member knows {addr} (any more): it is only reset and emptied"));
+        }
         leave_primary(view, node, is_known, allowed, &mut plan)?;
         if !slots.is_empty() {
             plan.stages.push(Stage::Drain(drain(view, node, allowed)?));
@@ -180,11 +185,21 @@ fn leave_primary(
     plan: &mut Plan,
 ) -> Result<(), Refusal> {
     let (id, addr) = (node.view.id(), node.view.asked);
-    let Some(followed) = node.view.myself().primary.filter(|_| is_known) else { return Ok(()) };
-    let Some(primary) = view.of(followed) else { return Err(Refusal::LostPrimary(addr)) };
-    let is_left =
-        view.nodes.iter().any(|other| other.view.id() != id && other.view.myself().primary == Some(followed));
-    if primary.view.myself().slots.is_empty() || is_left {
+    let Some(followed) = node.view.myself().primary else { return Ok(()) };
+    let Some(primary) = view.of(followed) else {
+        if is_known || !allowed.no_replica {
+            return Err(Refusal::LostPrimary(addr));
+        }
+        plan.warnings
+            .push(format!("the primary that {addr} followed is gone: the last copy of its keys may go too"));
+        return Ok(());
+    };
+    let is_copy = |other: &Observation| {
+        let is_linked = matches!(other.info.role, Role::Replica { is_link_up: true, .. });
+        other.view.id() != id && other.view.myself().primary == Some(followed) && is_linked
+    };
+    // On one that nobody knows nobody counts any more.
+    if !is_known || primary.view.myself().slots.is_empty() || view.nodes.iter().any(is_copy) {
         return Ok(());
     }
     let primary = primary.view.asked;
@@ -270,6 +285,11 @@ fn hand_on(view: &View, id: NodeId, addr: Option<SocketAddr>, plan: &mut Plan) -
 /// # Errors
 /// One that does not answer and may be alive.
 fn gone_members(view: &View, id: NodeId) -> Result<Vec<NodeId>, Refusal> {
+    if let [alone] = view.nodes.as_slice()
+        && let Some(other) = alone.view.members().find(|line| line.id != id && alone.view.id() == id)
+    {
+        return Err(Refusal::SilentMember(shown(address(view, other.id), other.id)));
+    }
     let mut silent: BTreeMap<NodeId, Vec<&NodeLine>> = BTreeMap::new();
     for line in view.nodes.iter().filter(|node| node.view.id() != id).flat_map(|node| node.view.members()) {
         if line.id != id && view.of(line.id).is_none() {

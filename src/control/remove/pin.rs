@@ -46,6 +46,12 @@ impl Pins {
         }
     }
 
+    pub(super) async fn unpin_all(&self) {
+        for addr in &self.nodes {
+            self.unpin(*addr).await;
+        }
+    }
+
     pub(super) async fn unpin(&self, addr: SocketAddr) {
         self.set(addr, "yes").await;
     }
