@@ -7,6 +7,7 @@ mod client;
 mod lab;
 mod load;
 mod report;
+mod resize;
 mod scenarios;
 
 use anyhow::Result;
