@@ -123,6 +123,13 @@ fn a_shard_leaves_under_load_without_an_error_or_a_lost_key_and_its_nodes_stay_a
         load.wait_for_progress(1000);
         let removed = run(&["remove", &at(&cluster, primary), &first, "--yes"]);
         expect(&removed, 0, "no member knows it, and it is empty");
+        // Nobody copied a primary's keys but the replica that was handed on.
+        let copies = |ix: &usize| {
+            let info = cluster.client(*ix).call_text(&["INFO", "stats"]);
+            let count = info.lines().find_map(|line| line.strip_prefix("sync_full:")).unwrap();
+            count.parse::<usize>().unwrap()
+        };
+        assert_eq!([0, 1, 2].iter().map(copies).sum::<usize>(), 3 + 1);
         load.wait_for_progress(1000);
         // By its id, and any node is good enough to ask.
         let removed = run(&["remove", &ids[1][..8], &at(&cluster, replica), "--yes", "--output", "json"]);
@@ -293,6 +300,7 @@ fn what_would_be_unsafe_is_refused_and_nothing_is_changed() {
 fn the_dead_without_slots_are_forgotten_and_the_last_replica_goes_with_permission() {
     let mut cluster = shards(3, 1);
     let first = at(&cluster, 0);
+    fill(&Gateway::start(cluster.addrs()), 600);
     let (dead, last) = (replicas_of(&cluster, 1)[0], replicas_of(&cluster, 2)[0]);
     let id = node_id(&mut cluster.client(dead));
     cluster.kill(dead);
