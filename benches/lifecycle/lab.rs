@@ -28,7 +28,11 @@ impl Lab {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let nodes = runtime.block_on(LocalNodes::start(LocalNodesConfig {
             count,
-            settings: vec![("repl-diskless-sync-delay".into(), "5".into())],
+            settings: vec![
+                ("repl-diskless-sync-delay".into(), "5".into()),
+                // For digests of what keys hold.
+                ("enable-debug-command".into(), "yes".into()),
+            ],
             ..Default::default()
         }))?;
         // Taken from the system and given back: another process could get it meanwhile, and would be seen.
@@ -38,7 +42,12 @@ impl Lab {
 
     /// Three primaries with a replica each, served.
     pub fn serving(slotgate: &Path) -> Result<Lab> {
-        let mut lab = Lab::unformed(slotgate, 6)?;
+        Lab::serving_with(slotgate, 6)
+    }
+
+    /// So many nodes, half of them primaries with a replica each, served.
+    pub fn serving_with(slotgate: &Path, nodes: usize) -> Result<Lab> {
+        let mut lab = Lab::unformed(slotgate, nodes)?;
         lab.bootstrap()?;
         let mut command = Command::new(&lab.slotgate);
         command.args(["serve", "--listen", &lab.gateway.to_string(), "--admin", "127.0.0.1:0", "--seed"]);

@@ -8,6 +8,7 @@ mod client;
 mod lab;
 mod load;
 mod report;
+mod resize;
 mod scenarios;
 #[path = "../../tests/torture/trial/mod.rs"]
 mod trial;

@@ -21,6 +21,7 @@ mod moving;
 mod nodes;
 mod pause;
 mod rebalance;
+mod remove;
 mod serve;
 mod set_timeout;
 mod status;
@@ -104,6 +105,7 @@ pub enum Output {
   slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
   slotgate check redis-0:6379
   slotgate rebalance --use-empty redis-0:6379
+  slotgate remove redis-6:6379 redis-0:6379
   slotgate status redis-0:6379 --watch
   slotgate doctor redis-0:6379
   slotgate fix redis-0:6379
@@ -136,6 +138,7 @@ enum Command {
     Call(call::Args),
     SetTimeout(set_timeout::Args),
     Add(add::Args),
+    Remove(remove::Args),
     MoveSlots(move_slots::Args),
     Rebalance(rebalance::Args),
     Pause(pause::Pause),
@@ -162,6 +165,7 @@ pub fn run() -> ExitCode {
         Command::Call(args) => call::run(args),
         Command::SetTimeout(args) => set_timeout::run(args),
         Command::Add(args) => add::run(&args),
+        Command::Remove(args) => remove::run(&args),
         Command::MoveSlots(args) => move_slots::run(&args),
         Command::Rebalance(args) => rebalance::run(&args),
         Command::Pause(args) => pause::pause(&args),

@@ -2,6 +2,7 @@
 //! twice, and never does harm when the cluster changed since it was planned.
 
 use super::act_heal;
+use super::act_remove;
 use super::action::{Action, Party};
 use super::failover::{FailoverError, fail_over};
 use super::node_client::{NodeClient, NodeError};
@@ -53,6 +54,8 @@ pub enum ActError {
     NoSettings { addr: SocketAddr },
     #[error("{addr} sees node {id} differently by now", id = .id.short())]
     Changed { addr: SocketAddr, id: NodeId },
+    #[error("{addr} will not be reset: it owns slots or holds keys by now")]
+    Needed { addr: SocketAddr },
 }
 
 /// Carries actions out on the nodes of one cluster.
@@ -146,6 +149,8 @@ impl Actor {
             Action::Unguard { .. } => return act_heal::unguard(&mut client, &node).await,
             Action::Elect { primary, .. } => return act_heal::elect(&mut client, &node, *primary).await,
             Action::Forget { leaver, .. } => return act_heal::forget(&mut client, &node, *leaver).await,
+            Action::Dismiss { leaver, .. } => return act_remove::dismiss(&mut client, &node, *leaver).await,
+            Action::Reset { .. } => return act_remove::reset(&mut client, &node).await,
         }
         Ok(Acted::Done)
     }

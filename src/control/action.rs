@@ -83,6 +83,15 @@ pub enum Action {
         node: Party,
         leaver: NodeId,
     },
+    /// Forgets a member that lives, because it is to leave.
+    Dismiss {
+        node: Party,
+        leaver: NodeId,
+    },
+    /// Takes a node that nobody knows any more out of its cluster, and empties it.
+    Reset {
+        node: Party,
+    },
 }
 
 impl Action {
@@ -101,6 +110,8 @@ impl Action {
             Action::Unguard { .. } => "unguard",
             Action::Elect { .. } => "elect",
             Action::Forget { .. } => "forget",
+            Action::Dismiss { .. } => "dismiss",
+            Action::Reset { .. } => "reset",
         }
     }
 
@@ -118,7 +129,9 @@ impl Action {
             | Action::Guard { node }
             | Action::Unguard { node }
             | Action::Elect { node, .. }
-            | Action::Forget { node, .. } => *node,
+            | Action::Forget { node, .. }
+            | Action::Dismiss { node, .. }
+            | Action::Reset { node } => *node,
         }
     }
 }
@@ -145,7 +158,10 @@ impl fmt::Display for Action {
             Action::Elect { node, primary } => {
                 write!(f, "let {node} stand for election in place of {}", primary.short())
             }
-            Action::Forget { node, leaver } => write!(f, "let {node} forget {}", leaver.short()),
+            Action::Forget { node, leaver } | Action::Dismiss { node, leaver } => {
+                write!(f, "let {node} forget {}", leaver.short())
+            }
+            Action::Reset { node } => write!(f, "reset and empty {node}"),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod act_heal;
+mod act_remove;
 pub mod action;
 pub mod add;
 pub mod agree;
@@ -26,6 +27,7 @@ pub mod plan;
 pub mod problem;
 pub mod reconcile;
 pub mod refresh;
+pub mod remove;
 mod settle_slot;
 pub mod status;
 pub mod survey;

@@ -28,4 +28,5 @@ mod move_slots;
 mod one_redis;
 mod redirects;
 mod refresh;
+mod remove;
 mod semantics;

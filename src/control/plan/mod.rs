@@ -12,3 +12,4 @@ mod heal_newcomers;
 pub mod heal_orphans;
 mod placement;
 pub mod rebalance;
+pub mod remove;
