@@ -138,6 +138,7 @@ fn expect_healed(cluster: &RealCluster, gateway: &Gateway, before: &[(String, St
         }
         assert_eq!(setting(*addr, "cluster-replica-no-failover"), "no");
         assert_eq!(setting(*addr, "cluster-migration-barrier"), "1");
+        assert_eq!(setting(*addr, "cluster-node-timeout"), "5000");
     }
 }
 

@@ -108,17 +108,19 @@ impl Manager {
             let Pause { shortest, longest } = self.round().await;
             let ended = Instant::now();
             let shortest = shortest.max((ended - began).min(ALERT) * BUSY_SHARE);
+            let (mut wake, mut is_hinted) = (ended + longest.max(shortest), false);
             loop {
                 tokio::select! {
-                    () = sleep_until(ended + longest.max(shortest)) => break,
-                    () = self.shared.unrest() => {
-                        sleep_until(ended + shortest).await;
-                        break;
-                    }
+                    // The file first: hints come all the time while nobody is served, and it may say why.
+                    biased;
                     _ = file_tick.tick(), if self.seed_file.is_some() => {
                         if self.read_seed_file().await {
                             break;
                         }
+                    }
+                    () = sleep_until(wake) => break,
+                    () = self.shared.unrest(), if !is_hinted => {
+                        (wake, is_hinted) = (ended + shortest, true);
                     }
                 }
             }

@@ -44,7 +44,7 @@ fn a_late_repair_keeps_the_roles_by_holding_elections_back_meanwhile() {
 }
 
 #[test]
-fn guards_that_a_killed_manager_left_are_lifted_and_the_operators_own_setting_stays() {
+fn guards_and_haste_that_a_killed_manager_left_are_taken_back_and_the_operators_own_setting_stays() {
     let (cluster, files, gateway) = start(50);
     drop(gateway);
     let own = cluster.addrs()[5];
@@ -52,7 +52,8 @@ fn guards_that_a_killed_manager_left_are_lifted_and_the_operators_own_setting_st
         let mut node = Client::connect(*addr);
         node.expect("CONFIG SET cluster-replica-no-failover yes", "+OK\r\n");
         if *addr != own {
-            node.expect("CONFIG SET cluster-migration-barrier 1000001", "+OK\r\n");
+            node.expect("CONFIG SET cluster-node-timeout 1000", "+OK\r\n");
+            node.expect("CONFIG SET cluster-migration-barrier 5000001", "+OK\r\n");
         }
     }
     let gateway = manage(&files, cluster.addrs());
@@ -61,6 +62,7 @@ fn guards_that_a_killed_manager_left_are_lifted_and_the_operators_own_setting_st
         let expected = if *addr == own { "yes" } else { "no" };
         assert_eq!(setting(*addr, "cluster-replica-no-failover"), expected);
         assert_eq!(setting(*addr, "cluster-migration-barrier"), "1");
+        assert_eq!(setting(*addr, "cluster-node-timeout"), "5000");
     }
 }
 
