@@ -165,7 +165,7 @@ fn a_cluster_is_formed_whichever_step_was_the_last_one_of_a_killed_run() {
     // How many contacts are needed beyond the first five, gossip decides.
     let (others, meets) = thread::scope(|scope| {
         let meets = scope.spawn(|| form_killed(1, 5, |name| name == "cluster|meet"));
-        (form_killed(3, u64::MAX, |name| name != "cluster|meet"), meets.join().unwrap())
+        (form_killed(4, u64::MAX, |name| name != "cluster|meet"), meets.join().unwrap())
     });
     expect_each(meets, 5);
     // Three delays lifted, six epochs, three ranges of slots, three replicas, three delays as before.
@@ -175,7 +175,7 @@ fn a_cluster_is_formed_whichever_step_was_the_last_one_of_a_killed_run() {
 /// Three primaries without replicas that a busy machine does not unsettle, and more nodes that wait.
 fn three_and(waiting: usize) -> RealCluster {
     let settings = [
-        ("cluster-node-timeout", "60000"),
+        ("cluster-node-timeout", "10000"),
         ("enable-debug-command", "yes"),
         // A node that gave all its slots away stays a primary.
         ("cluster-allow-replica-migration", "no"),

@@ -37,10 +37,10 @@ fn list(addrs: &[SocketAddr], file: &Path) {
 
 #[test]
 fn addresses_are_repaired_whichever_step_was_the_last_one_of_a_killed_manager() {
-    let turns = 3;
+    let turns = 4;
     let hit = in_turns(turns, |turn| {
-        // The shortest time after which nodes hold each other for failed that is shortened further.
-        let settings = [("cluster-node-timeout", "2000"), ("enable-debug-command", "yes")];
+        // Long enough to be shortened, short enough not to wait for long.
+        let settings = [("cluster-node-timeout", "3000"), ("enable-debug-command", "yes")];
         let mut cluster = RealCluster::start_like_pods_with(4, 70 + 2 * turn as u8, &settings);
         let mut addrs = cluster.addrs().to_vec();
         expect(&bootstrap(&addrs[..3], &["--yes", "--replicas", "0"]).output().unwrap(), 0, "Done");
