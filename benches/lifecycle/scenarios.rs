@@ -1,5 +1,6 @@
 //! What is done to the cluster, one function each.
 
+use crate::addresses;
 use crate::lab::Lab;
 use crate::load::{Load, Record, Tally, p99};
 use crate::report::Row;
@@ -12,8 +13,15 @@ use std::time::{Duration, Instant};
 
 type Scenario = fn(&Path, u32) -> Result<Vec<Row>>;
 
-pub const ALL: &[(&str, Scenario)] =
-    &[("form", form), ("failover", failover), ("restart", restart), ("kill", kill), ("resize", resize)];
+pub const ALL: &[(&str, Scenario)] = &[
+    ("form", form),
+    ("failover", failover),
+    ("restart", restart),
+    ("kill", kill),
+    ("resize", resize),
+    ("addresses", addresses::all_new),
+    ("permuted", addresses::permuted),
+];
 
 /// Clients for each shard: half of them count, half of them set and get.
 const CLIENTS: usize = 8;

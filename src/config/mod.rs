@@ -125,6 +125,7 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         seeds: refresh.seeds.clone(),
         seed_file: refresh.seed_file.clone(),
         pause_file: settings.pause_file,
+        journal_file: settings.journal_file,
         credentials: refresh.credentials.clone(),
         limit: refresh.limit,
     });
@@ -229,12 +230,14 @@ mod tests {
 
     #[test]
     fn the_manager_starts_from_the_same_nodes_and_only_when_asked() {
-        let text = "seed = [\"a:1\"]\nseed-file = \"/seeds\"\npause-file = \"/pause\"\n";
+        let text =
+            "seed = [\"a:1\"]\nseed-file = \"/seeds\"\npause-file = \"/pause\"\njournal-file = \"/j\"\n";
         assert!(load(text, EMPTY).unwrap().manage.is_none());
         let environment: Environment<'_> = &|name| (name == "SLOTGATE_MANAGE").then(|| "yes".to_string());
         let manage = load(text, environment).unwrap().manage.unwrap();
         assert_eq!(manage.seeds, ["a:1".parse().unwrap()]);
         assert_eq!((manage.seed_file, manage.pause_file), (Some("/seeds".into()), Some("/pause".into())));
+        assert_eq!(manage.journal_file, Some("/j".into()));
     }
 
     #[test]

@@ -70,8 +70,16 @@ pub enum Action {
     Guard {
         node: Party,
     },
-    /// Takes that back.
+    /// Shortens the node timeout of a guarded node, so that it forgives soon those that it held for failed.
+    Hasten {
+        node: Party,
+    },
+    /// Takes both back.
     Unguard {
+        node: Party,
+    },
+    /// Sets the delay before first copies as it was before a cluster was formed.
+    RestoreDelay {
         node: Party,
     },
     /// Lets a replica stand for election in place of its failed primary.
@@ -107,7 +115,9 @@ impl Action {
             Action::Relink { .. } => "relink",
             Action::Announce { .. } => "announce",
             Action::Guard { .. } => "guard",
+            Action::Hasten { .. } => "hasten",
             Action::Unguard { .. } => "unguard",
+            Action::RestoreDelay { .. } => "restore-delay",
             Action::Elect { .. } => "elect",
             Action::Forget { .. } => "forget",
             Action::Dismiss { .. } => "dismiss",
@@ -127,7 +137,9 @@ impl Action {
             | Action::Relink { node, .. }
             | Action::Announce { node, .. }
             | Action::Guard { node }
+            | Action::Hasten { node }
             | Action::Unguard { node }
+            | Action::RestoreDelay { node }
             | Action::Elect { node, .. }
             | Action::Forget { node, .. }
             | Action::Dismiss { node, .. }
@@ -154,7 +166,9 @@ impl fmt::Display for Action {
             Action::Relink { node, primary } => write!(f, "connect {node} to its primary {primary} again"),
             Action::Announce { node, ip } => write!(f, "let {node} announce {ip}"),
             Action::Guard { node } => write!(f, "keep {node} out of elections"),
+            Action::Hasten { node } => write!(f, "let {node} forgive soon those that are back"),
             Action::Unguard { node } => write!(f, "let {node} take part in elections again"),
+            Action::RestoreDelay { node } => write!(f, "set the delay of first copies on {node} as it was"),
             Action::Elect { node, primary } => {
                 write!(f, "let {node} stand for election in place of {}", primary.short())
             }

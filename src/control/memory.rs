@@ -49,6 +49,11 @@ impl<K: Eq + Hash + Copy> Since<K> {
 }
 
 impl Memory {
+    /// What an earlier manager knew: our members, and those of them that wait for their role.
+    pub fn of(ours: HashSet<NodeId>, newcomers: HashSet<NodeId>) -> Memory {
+        Memory { ours, newcomers, ..Memory::default() }
+    }
+
     /// Takes in what a look showed.
     pub fn learn(&mut self, survey: &Survey, now: Instant) {
         let Some(ours) = survey.ours() else { return };
@@ -74,6 +79,11 @@ impl Memory {
     /// The ids of our members; empty before the first look.
     pub fn ours(&self) -> &HashSet<NodeId> {
         &self.ours
+    }
+
+    /// Those of them that were let in and wait for their role.
+    pub fn newcomers(&self) -> &HashSet<NodeId> {
+        &self.newcomers
     }
 
     /// This manager lets the node join.

@@ -18,6 +18,8 @@ pub mod failover;
 pub mod fix;
 pub mod hand_over;
 pub mod introduce;
+pub mod journal;
+pub mod mark;
 pub mod memory;
 pub mod migrate;
 pub mod named;

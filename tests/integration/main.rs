@@ -19,6 +19,7 @@ mod demo;
 mod drain;
 mod failover;
 mod fix;
+mod killed;
 mod large_values;
 mod lost_nodes;
 mod manage;

@@ -99,8 +99,9 @@ fn orphan(case: Case<'_>, primary: NodeId, slots: &str, has_majority: bool, plan
 }
 
 fn node_timeout(case: Case<'_>) -> Duration {
-    let timeouts = case.survey.view.nodes.iter().filter_map(|node| {
-        case.survey.facts(node.view.id())?.settings.as_ref().map(|settings| settings.node_timeout)
-    });
+    let timeouts =
+        case.survey.view.nodes.iter().filter_map(|node| {
+            Some(case.survey.facts(node.view.id())?.settings.as_ref()?.usual_node_timeout())
+        });
     timeouts.max().unwrap_or_default()
 }

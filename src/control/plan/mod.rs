@@ -5,6 +5,7 @@ pub mod fix;
 pub mod form;
 pub mod heal;
 mod heal_addresses;
+mod heal_delays;
 pub mod heal_guard;
 mod heal_leavers;
 mod heal_links;

@@ -12,9 +12,10 @@ pub use status::{Done, ManageStatus, Phase, Report};
 use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::{Seed, SeedFile};
+use super::journal::{Journal, Store};
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
-use super::plan::heal::{Case, Plan, heal};
+use super::plan::heal::{Case, Finding, Plan, heal};
 use super::problem::problems;
 use super::survey::Survey;
 use super::view::Silent;
@@ -55,6 +56,8 @@ pub struct Config {
     pub seed_file: Option<PathBuf>,
     /// While this file exists, nothing is done.
     pub pause_file: Option<PathBuf>,
+    /// Where what no node can tell is kept for the next manager.
+    pub journal_file: Option<PathBuf>,
     pub credentials: Credentials,
     /// The limit for each step of asking one node.
     pub limit: Duration,
@@ -67,19 +70,25 @@ pub async fn run(
     status: Arc<ManageStatus>,
     cancelled: impl Future<Output = ()>,
 ) {
-    let manager = Manager {
-        seed_file: config.seed_file.clone().map(SeedFile::new),
-        file_seeds: Vec::new(),
-        memory: Memory::default(),
-        members: BTreeSet::new(),
-        backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
-        config,
-        shared,
-        status,
+    let managed = async {
+        let journal = Journal::open(config.journal_file.clone().map(Store::File)).await;
+        let (ours, newcomers) = journal.members();
+        let manager = Manager {
+            seed_file: config.seed_file.clone().map(SeedFile::new),
+            file_seeds: Vec::new(),
+            memory: Memory::of(ours, newcomers),
+            journal,
+            members: BTreeSet::new(),
+            backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            config,
+            shared,
+            status,
+        };
+        manager.run().await;
     };
     tokio::select! {
         () = cancelled => {}
-        () = manager.run() => {}
+        () = managed => {}
     }
 }
 
@@ -96,6 +105,7 @@ struct Manager {
     seed_file: Option<SeedFile>,
     file_seeds: Vec<Seed>,
     memory: Memory,
+    journal: Journal,
     /// Where members answered or were said to be at the last look.
     members: BTreeSet<SocketAddr>,
     backoff: Backoff,
@@ -110,17 +120,19 @@ impl Manager {
             let Pause { shortest, longest } = self.round().await;
             let ended = Instant::now();
             let shortest = shortest.max((ended - began).min(ALARM) * BUSY_SHARE);
+            let (mut wake, mut is_hinted) = (ended + longest.max(shortest), false);
             loop {
                 tokio::select! {
-                    () = sleep_until(ended + longest.max(shortest)) => break,
-                    () = self.shared.unrest() => {
-                        sleep_until(ended + shortest).await;
-                        break;
-                    }
+                    // The file first: hints come all the time while nobody is served, and it may say why.
+                    biased;
                     _ = file_tick.tick(), if self.seed_file.is_some() => {
                         if self.read_seed_file().await {
                             break;
                         }
+                    }
+                    () = sleep_until(wake) => break,
+                    () = self.shared.unrest(), if !is_hinted => {
+                        (wake, is_hinted) = (ended + shortest, true);
                     }
                 }
             }
@@ -135,8 +147,10 @@ impl Manager {
         let survey = Survey::new(answers, silent, self.memory.ours(), &named);
         self.members = survey.view.nodes.iter().flat_map(|node| told(&node.view)).collect();
         self.memory.learn(&survey, now);
+        self.journal.know(self.memory.ours(), self.memory.newcomers()).await;
         let listed = self.seed_file.is_some().then_some(&named);
-        let plan = heal(Case { survey: &survey, memory: &self.memory, now, listed });
+        let mut plan = heal(Case { survey: &survey, memory: &self.memory, now, listed });
+        plan.findings.extend(self.of_journal(&survey));
         let problems = match survey.view.nodes.is_empty() {
             true => vec![("nobody-answers", "no member of the cluster answers".to_string())],
             false => problems(&survey.view, None).iter().map(|p| (p.kind(), p.to_string())).collect(),
@@ -145,6 +159,9 @@ impl Manager {
         let is_healthy =
             problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
         self.status.planned(&plan, problems, is_healthy, is_paused);
+        if is_healthy {
+            self.journal.mended();
+        }
         if plan.steps.is_empty() || is_paused {
             let has_lost_owner = !is_paused && self.has_lost_owner(&survey);
             let longest = match is_healthy {
@@ -180,8 +197,9 @@ impl Manager {
         let mut ours = self.memory.ours().clone();
         ours.extend(survey.newcomers.iter().map(|node| node.view.id()));
         let actor = Actor::new(self.config.credentials.clone(), self.config.limit, ours);
+        self.journal.begin(plan.steps.iter().map(|step| (step.action.to_string(), step.reason))).await;
         let mut failed = 0;
-        for step in &plan.steps {
+        for (place, step) in plan.steps.iter().enumerate() {
             // A pause counts from the next step on.
             if self.is_paused() {
                 break;
@@ -190,14 +208,17 @@ impl Manager {
             let now = Instant::now().into_std();
             match (&step.action, &acted) {
                 (Action::Meet { other, .. }, Ok(_)) if step.reason == "newcomer" => {
-                    self.memory.invite(other.id)
+                    self.memory.invite(other.id);
+                    self.journal.know(self.memory.ours(), self.memory.newcomers()).await;
                 }
                 (Action::Relink { node, .. }, Ok(Acted::Done)) => self.memory.relinked(node.id, now),
                 _ => {}
             }
             failed += usize::from(acted.is_err());
-            self.status.acted(step, &acted);
+            let result = self.status.acted(step, &acted);
+            self.journal.tried(place, result).await;
         }
+        self.journal.end().await;
         failed
     }
 
@@ -249,6 +270,24 @@ impl Manager {
             }
             Ok(None) | Err(_) => false,
         }
+    }
+
+    /// What there is to say of the journal.
+    fn of_journal(&self, survey: &Survey) -> Vec<Finding> {
+        let say = |kind, text: String, is_wrong| Finding { kind, text, command: None, is_wrong };
+        let mut findings = Vec::new();
+        let is_of_others = survey.view.nodes.is_empty() && !survey.strangers.is_empty();
+        if let Some(file) = self.config.journal_file.as_ref().filter(|_| is_of_others) {
+            let text = format!(
+                "the nodes that answer are not of the cluster that was managed until now: if they are the ones to \
+                 manage, remove the journal {} and start again",
+                file.display()
+            );
+            findings.push(say("another-cluster", text, true));
+        }
+        findings.extend(self.journal.cut_short().map(|text| say("cut-short", text.into(), false)));
+        findings.extend(self.journal.trouble().map(|text| say("journal", text.into(), false)));
+        findings
     }
 
     fn is_paused(&self) -> bool {

@@ -150,18 +150,20 @@ impl Refresh {
             let outcome = self.look().await;
             let ended = Instant::now();
             let pause = self.cadence.after(outcome, ended - began, ended.into_std(), fastrand::f64());
+            let (mut wake, mut is_hinted) = (ended + pause.longest, false);
             loop {
                 tokio::select! {
-                    () = sleep_until(ended + pause.longest) => break,
-                    () = self.shared.stale_hinted() => {
-                        self.cadence.hinted(Instant::now().into_std());
-                        sleep_until(ended + pause.shortest).await;
-                        break;
-                    }
+                    // The file first: hints come all the time while nobody is served, and it may say why.
+                    biased;
                     _ = file_tick.tick(), if self.seed_file.is_some() => {
                         if self.read_seed_file().await {
                             break;
                         }
+                    }
+                    () = sleep_until(wake) => break,
+                    () = self.shared.stale_hinted(), if !is_hinted => {
+                        self.cadence.hinted(Instant::now().into_std());
+                        (wake, is_hinted) = (ended + pause.shortest, true);
                     }
                 }
             }
