@@ -23,6 +23,7 @@ pub mod node_client;
 pub mod observe;
 pub mod plan;
 pub mod problem;
+pub mod rdb;
 pub mod reconcile;
 pub mod refresh;
 mod settle_slot;
