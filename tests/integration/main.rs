@@ -19,6 +19,7 @@ mod drain;
 mod failover;
 mod fix;
 mod large_values;
+mod loader;
 mod lost_nodes;
 mod manage;
 mod migration;
