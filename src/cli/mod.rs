@@ -4,6 +4,7 @@
 //! it would not be safe.
 
 mod add;
+mod backup;
 mod bootstrap;
 mod call;
 mod change;
@@ -19,8 +20,10 @@ mod fix;
 mod move_slots;
 mod moving;
 mod nodes;
+mod pace;
 mod pause;
 mod rebalance;
+mod restore;
 mod serve;
 mod set_timeout;
 mod status;
@@ -108,6 +111,7 @@ pub enum Output {
   slotgate doctor redis-0:6379
   slotgate fix redis-0:6379
   slotgate failover redis-3:6379 redis-0:6379
+  slotgate backup /backup/today redis-0:6379
   slotgate explain --seed redis-0:6379 SET user:{42}:name x
   slotgate config show
 
@@ -138,6 +142,8 @@ enum Command {
     Add(add::Args),
     MoveSlots(move_slots::Args),
     Rebalance(rebalance::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Demo(Box<demo::Args>),
@@ -164,6 +170,8 @@ pub fn run() -> ExitCode {
         Command::Add(args) => add::run(&args),
         Command::MoveSlots(args) => move_slots::run(&args),
         Command::Rebalance(args) => rebalance::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),

@@ -25,9 +25,20 @@ pub struct Value {
     pub(super) raw: Vec<u8>,
     pub(super) size: u64,
     pub(super) since: u16,
+    pub(super) kind: &'static str,
 }
 
 impl Value {
+    /// What `TYPE` calls it; `module` of a module's type.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The RDB version that a server must know to restore it.
+    pub fn since(&self) -> u16 {
+        self.since
+    }
+
     /// How many bytes it has, the type's included.
     pub fn size(&self) -> u64 {
         self.size

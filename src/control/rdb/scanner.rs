@@ -203,7 +203,7 @@ impl Scanner {
                     return Ok(Step::Wants);
                 }
                 let raw = std::mem::take(&mut self.raw);
-                let value = Value { raw, size: self.size, since: shape.since };
+                let value = Value { raw, size: self.size, since: shape.since, kind: shape.name };
                 let key = std::mem::take(key);
                 let (database, expires_at) = (self.database, self.expires_at.take());
                 self.state = State::Opcode;

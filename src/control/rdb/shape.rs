@@ -26,6 +26,8 @@ use Part::{Bytes, Module, Number, Repeat, Score, Text};
 #[derive(Debug)]
 pub struct Shape {
     kind: u8,
+    /// What `TYPE` calls it.
+    pub name: &'static str,
     /// The first RDB version with this type: a server of that version can restore it.
     pub since: u16,
     pub parts: &'static [Part],
@@ -42,47 +44,47 @@ const V12: u16 = 12;
 /// Valkey 9, whose versions and types go apart from those of Redis.
 pub const VALKEY_9: u16 = 80;
 
-const fn shape(kind: u8, since: u16, parts: &'static [Part]) -> Shape {
-    Shape { kind, since, parts }
+const fn shape(kind: u8, name: &'static str, since: u16, parts: &'static [Part]) -> Shape {
+    Shape { kind, name, since, parts }
 }
 
 /// The types of both.
 #[rustfmt::skip]
 const SHAPES: &[Shape] = &[
-    shape(0, OLD, &[Text]),                                   // string
-    shape(1, OLD, &[Repeat(&[Text])]),                        // list
-    shape(2, OLD, &[Repeat(&[Text])]),                        // set
-    shape(3, OLD, &[Repeat(&[Text, Score])]),                 // sorted set
-    shape(4, OLD, &[Repeat(&[Text, Text])]),                  // hash
-    shape(5, OLD, &[Repeat(&[Text, Bytes(8)])]),              // sorted set, binary scores
-    shape(7, OLD, &[Number, Module]),                         // module's value, after the module's id
-    shape(9, OLD, &[Text]),                                   // hash as zipmap
-    shape(10, OLD, &[Text]),                                  // list as ziplist
-    shape(11, OLD, &[Text]),                                  // set as intset
-    shape(12, OLD, &[Text]),                                  // sorted set as ziplist
-    shape(13, OLD, &[Text]),                                  // hash as ziplist
-    shape(14, OLD, &[Repeat(&[Text])]),                       // list as ziplists
-    shape(15, OLD, STREAM_1),
-    shape(16, V10, &[Text]),                                  // hash as listpack
-    shape(17, V10, &[Text]),                                  // sorted set as listpack
-    shape(18, V10, &[Repeat(&[Number, Text])]),               // list as listpacks and plain nodes
-    shape(19, V10, STREAM_2),
-    shape(20, V11, &[Text]),                                  // set as listpack
-    shape(21, V11, STREAM_3),
+    shape(0, "string", OLD, &[Text]),
+    shape(1, "list", OLD, &[Repeat(&[Text])]),
+    shape(2, "set", OLD, &[Repeat(&[Text])]),
+    shape(3, "zset", OLD, &[Repeat(&[Text, Score])]),
+    shape(4, "hash", OLD, &[Repeat(&[Text, Text])]),
+    shape(5, "zset", OLD, &[Repeat(&[Text, Bytes(8)])]), // with binary scores
+    shape(7, "module", OLD, &[Number, Module]), // after the module's id
+    shape(9, "hash", OLD, &[Text]), // as zipmap
+    shape(10, "list", OLD, &[Text]), // as ziplist
+    shape(11, "set", OLD, &[Text]), // as intset
+    shape(12, "zset", OLD, &[Text]), // as ziplist
+    shape(13, "hash", OLD, &[Text]), // as ziplist
+    shape(14, "list", OLD, &[Repeat(&[Text])]), // as ziplists
+    shape(15, "stream", OLD, STREAM_1),
+    shape(16, "hash", V10, &[Text]), // as listpack
+    shape(17, "zset", V10, &[Text]), // as listpack
+    shape(18, "list", V10, &[Repeat(&[Number, Text])]), // as listpacks and plain nodes
+    shape(19, "stream", V10, STREAM_2),
+    shape(20, "set", V11, &[Text]), // as listpack
+    shape(21, "stream", V11, STREAM_3),
 ];
 
 /// The types of Redis alone: hashes whose fields expire.
 #[rustfmt::skip]
 const REDIS_SHAPES: &[Shape] = &[
-    shape(22, V12, &[Repeat(&[Number, Text, Text])]),         // before the release
-    shape(23, V12, &[Text]),                                  // before the release, as listpack
-    shape(24, V12, &[Bytes(8), Repeat(&[Number, Text, Text])]),
-    shape(25, V12, &[Bytes(8), Text]),                        // as listpack
+    shape(22, "hash", V12, &[Repeat(&[Number, Text, Text])]),         // before the release
+    shape(23, "hash", V12, &[Text]),                                  // before the release, as listpack
+    shape(24, "hash", V12, &[Bytes(8), Repeat(&[Number, Text, Text])]),
+    shape(25, "hash", V12, &[Bytes(8), Text]),                        // as listpack
 ];
 
 /// The types of Valkey alone.
 const VALKEY_SHAPES: &[Shape] = &[
-    shape(22, VALKEY_9, &[Repeat(&[Text, Text, Bytes(8)])]), // hash whose fields expire
+    shape(22, "hash", VALKEY_9, &[Repeat(&[Text, Text, Bytes(8)])]), // hash whose fields expire
 ];
 
 /// Entries: an id and a listpack, each a string.
