@@ -42,7 +42,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     // Shards are hashed and scanned at once.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let view = args.cluster.observe(&credentials).await?;
+        let mut view = args.cluster.observe(&credentials).await?;
+        backup::keep_members(&mut view);
         let sources = backup::sources(&view).map_err(|refusal| {
             Ended::refused(format!("{refusal}. Look at it with 'slotgate doctor'; nothing was written"))
         })?;
@@ -123,7 +124,7 @@ fn tell(args: &Args, manifest: &Manifest, seconds: f64, is_json: bool) {
     for shard in &manifest.shards {
         let file = &shard.file;
         println!(
-            "{}: {} keys, {}, from {} {}",
+            "{}: {} keys, {}B, from {} {}",
             file.name,
             file.keys,
             bytes(file.bytes),
@@ -132,5 +133,5 @@ fn tell(args: &Args, manifest: &Manifest, seconds: f64, is_json: bool) {
         );
     }
     let (keys, size) = (manifest.keys(), bytes(manifest.bytes()));
-    println!("Saved {keys} keys of {} shards, {size}, to {dir} in {seconds:.1} s.", manifest.shards.len());
+    println!("Saved {keys} keys of {} shards, {size}B, to {dir} in {seconds:.1} s.", manifest.shards.len());
 }

@@ -48,11 +48,11 @@ impl Pace {
         if self.keys > 0 || self.wanted_keys > 0 {
             line += &format!("{} of {} keys, ", self.keys, self.wanted_keys.max(self.keys));
         }
-        line += &bytes(self.bytes);
+        line += &format!("{}B", bytes(self.bytes));
         if self.wanted_bytes > 0 {
-            line += &format!(" of {}", bytes(self.wanted_bytes));
+            line += &format!(" of {}B", bytes(self.wanted_bytes));
         }
-        line += &format!(" {}, {}/s", self.verb, bytes((self.bytes as f64 / seconds) as u64));
+        line += &format!(" {}, {}B/s", self.verb, bytes((self.bytes as f64 / seconds) as u64));
         let share = if self.wanted_keys > 0 {
             self.keys as f64 / self.wanted_keys as f64
         } else {

@@ -4,7 +4,7 @@ use super::change::Change;
 use super::pace::Pace;
 use super::table::{Table, bytes};
 use super::{Ended, Exit, nodes};
-use crate::control::backup::Manifest;
+use crate::control::backup::{self, Manifest};
 use crate::control::loader::Settings;
 use crate::control::restore::{self, Backup, Census, Outcome, Target};
 use serde_json::{Value, json};
@@ -42,23 +42,24 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let is_json = args.change.is_json();
     let credentials = args.change.credentials(&args.cluster.login)?;
     let manifest = Manifest::read(&args.dir).map_err(Ended::wrong)?;
-    let backup = Backup { dir: args.dir.clone(), manifest };
+    let saved = Backup { dir: args.dir.clone(), manifest };
     // Files are read at once, beside the loading.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let view = args.cluster.observe(&credentials).await?;
+        let mut view = args.cluster.observe(&credentials).await?;
+        backup::keep_members(&mut view);
         let refused = |why: String| Ended::refused(format!("{why}; nothing was written"));
         let targets = restore::targets(&view).map_err(|not_whole| refused(not_whole.to_string()))?;
         let Some(owners) = restore::target::owners(&targets) else {
             return Err(refused("a slot has no owner".into()).into());
         };
         let mut pace = Pace::new("checked", is_json);
-        pace.wanted_bytes = backup.manifest.bytes();
+        pace.wanted_bytes = saved.manifest.bytes();
         let owner = Arc::new(move |slot: crate::topology::Slot| owners[slot.index()]);
-        let census = restore::check(&backup, owner, |bytes| pace.add(0, bytes)).await?;
+        let census = restore::check(&saved, owner, |bytes| pace.add(0, bytes)).await?;
         pace.end();
         if !is_json {
-            print!("{}", text(&backup.manifest, &census, &targets));
+            print!("{}", text(&saved.manifest, &census, &targets));
         }
         if let Some(refusal) = restore::refusal(&census, &targets, args.replace) {
             return Err(refused(refusal.to_string()).into());
@@ -87,14 +88,15 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         restore::load_functions(&settings, &addrs, &census.functions).await.map_err(Ended::wrong)?;
         let mut pace = Pace::new("restored", is_json);
         pace.wanted_keys = census.keys;
-        let loading = restore::load(&backup, settings.clone(), |keys, bytes| pace.add(keys, bytes));
+        let loading = restore::load(&saved, settings.clone(), |keys, bytes| pace.add(keys, bytes));
         let outcome = tokio::select! {
             loaded = loading => loaded.map_err(|error| again(error.to_string()))?,
             Ok(()) = tokio::signal::ctrl_c() => return Err(again("stopped".into()).into()),
         };
         pace.end();
         // The owners may have changed meanwhile.
-        let view = args.cluster.observe(&settings.credentials).await?;
+        let mut view = args.cluster.observe(&settings.credentials).await?;
+        backup::keep_members(&mut view);
         let now = restore::targets(&view).map_err(|not_whole| again(not_whole.to_string()))?;
         let addrs: Vec<_> = now.iter().map(|target| target.addr).collect();
         let after = restore::count_keys(&settings, &addrs).await?;

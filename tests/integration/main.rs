@@ -8,6 +8,7 @@
 mod support;
 
 mod admin;
+mod backup;
 mod bare_cluster;
 mod bootstrap;
 mod command_keys;
@@ -26,6 +27,7 @@ mod migration;
 mod model;
 mod move_slots;
 mod one_redis;
+mod rdb_values;
 mod redirects;
 mod refresh;
 mod semantics;

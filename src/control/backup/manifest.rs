@@ -93,7 +93,8 @@ impl Manifest {
 
     /// As it is written.
     pub fn text(&self) -> String {
-        format!("{:#}\n", serde_json::json!(self))
+        let text = serde_json::to_string_pretty(self).expect("texts and numbers can be written as JSON");
+        text + "\n"
     }
 
     /// How many keys the files hold.

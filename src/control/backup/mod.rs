@@ -11,7 +11,7 @@ pub mod source;
 
 pub use folder::{Folder, FolderError};
 pub use manifest::{FileEntry, MANIFEST, Manifest, ManifestError, ShardEntry};
-pub use source::{Refusal, Source, sources};
+pub use source::{Refusal, Source, keep_members, sources};
 
 use super::observe::observe_cluster;
 use super::rdb::RdbError;

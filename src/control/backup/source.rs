@@ -41,6 +41,16 @@ pub struct Giver {
     pub memory: u64,
 }
 
+/// Forgets silent addresses that were named to us, but where no node says that a member is.
+pub fn keep_members(view: &mut View) {
+    let View { nodes, silent } = view;
+    let told = |addr| {
+        let views = nodes.iter().map(|node| &node.view);
+        views.flat_map(|view| view.members().map(|line| line.addr(view.asked))).any(|told| told == Some(addr))
+    };
+    silent.retain(|silent| told(silent.addr));
+}
+
 /// The shards with slots, each with who may give its data: of its replicas the one with most of the writes
 /// first.
 ///

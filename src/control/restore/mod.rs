@@ -27,7 +27,10 @@ use tokio::task::JoinSet;
 
 /// The largest value that is taken from a file: more than any server takes in one request.
 const MAX_VALUE: u64 = 4 << 30;
-/// How much of the files may wait between reading and loading: one value, and what the loader holds.
+/// How many keys, and about how many bytes, go from reading to loading at once; a larger value goes alone.
+const BATCH_KEYS: usize = 256;
+const BATCH_BYTES: u64 = 1 << 20;
+/// How many batches may wait, besides one that each file's reader holds.
 const WAITING: usize = 1;
 /// A slow reader of events holds the work up rather than memory.
 const EVENTS: usize = 64;
@@ -148,7 +151,7 @@ pub struct Outcome {
     pub expired: u64,
 }
 
-/// Loads all keys, one file after the other; `tell` hears how many more were handed over, with the bytes of
+/// Loads all keys, of all files at once; `tell` hears how many more were handed over, with the bytes of
 /// their values.
 ///
 /// # Errors
@@ -160,23 +163,15 @@ pub async fn load(
 ) -> Result<Outcome, RestoreError> {
     let mut loader = Loader::open(settings).await?;
     let mut outcome = Outcome::default();
-    for shard in &backup.manifest.shards {
-        let (entries, mut found) = mpsc::channel(WAITING);
-        let (dir, entry) = (backup.dir.clone(), shard.file.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            file::read(
-                &dir,
-                &entry,
-                Keep::Values { limit: MAX_VALUE },
-                |_| true,
-                |item| match item {
-                    // Nobody listens any more when loading has failed.
-                    rdb::Item::Key(entry) => entries.blocking_send(entry).is_ok(),
-                    _ => true,
-                },
-            )
-        });
-        while let Some(entry) = found.recv().await {
+    let (batches, mut found) = mpsc::channel(WAITING);
+    let mut reading = JoinSet::new();
+    for shard in backup.manifest.shards.clone() {
+        let (dir, batches) = (backup.dir.clone(), batches.clone());
+        reading.spawn_blocking(move || read_keys(&dir, &shard.file, &batches));
+    }
+    drop(batches);
+    while let Some(batch) = found.recv().await {
+        for entry in batch {
             let size = entry.value.size();
             if is_over(entry.expires_at, SystemTime::now()) {
                 outcome.expired += 1;
@@ -188,12 +183,41 @@ pub async fn load(
             }
             tell(1, size);
         }
-        let read = reading.await.map_err(|error| RestoreError::Panicked(error.to_string()))?;
+    }
+    while let Some(read) = reading.join_next().await {
+        let read = read.map_err(|error| RestoreError::Panicked(error.to_string()))?;
         read.map_err(RestoreError::Changed)?;
     }
     loader.flush().await?;
     outcome.report = loader.report().clone();
     Ok(outcome)
+}
+
+/// Gives all keys of a file in batches, until nobody wants them any more.
+fn read_keys(
+    dir: &Path,
+    entry: &super::backup::FileEntry,
+    batches: &mpsc::Sender<Vec<rdb::Entry>>,
+) -> Result<(), FileError> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    file::read(
+        dir,
+        entry,
+        Keep::Values { limit: MAX_VALUE },
+        |_| true,
+        |item| {
+            let rdb::Item::Key(entry) = item else { return true };
+            bytes += entry.value.size();
+            batch.push(entry);
+            if batch.len() < BATCH_KEYS && bytes < BATCH_BYTES {
+                return true;
+            }
+            bytes = 0;
+            batches.blocking_send(std::mem::take(&mut batch)).is_ok()
+        },
+    )?;
+    let _ = batches.blocking_send(batch);
+    Ok(())
 }
 
 /// Whether a key's time is over.
