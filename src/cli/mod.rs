@@ -4,6 +4,7 @@
 //! it would not be safe.
 
 mod add;
+mod backup;
 mod bootstrap;
 mod call;
 mod change;
@@ -19,9 +20,11 @@ mod fix;
 mod move_slots;
 mod moving;
 mod nodes;
+mod pace;
 mod pause;
 mod rebalance;
 mod remove;
+mod restore;
 mod serve;
 mod set_timeout;
 mod status;
@@ -110,6 +113,7 @@ pub enum Output {
   slotgate doctor redis-0:6379
   slotgate fix redis-0:6379
   slotgate failover redis-3:6379 redis-0:6379
+  slotgate backup /backup/today redis-0:6379
   slotgate explain --seed redis-0:6379 SET user:{42}:name x
   slotgate config show
 
@@ -141,6 +145,8 @@ enum Command {
     Remove(remove::Args),
     MoveSlots(move_slots::Args),
     Rebalance(rebalance::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Demo(Box<demo::Args>),
@@ -168,6 +174,8 @@ pub fn run() -> ExitCode {
         Command::Remove(args) => remove::run(&args),
         Command::MoveSlots(args) => move_slots::run(&args),
         Command::Rebalance(args) => rebalance::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),
