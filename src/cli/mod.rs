@@ -16,6 +16,8 @@ mod explain;
 mod explanation;
 mod failover;
 mod fix;
+mod import;
+mod import_progress;
 mod move_slots;
 mod moving;
 mod nodes;
@@ -104,6 +106,7 @@ pub enum Output {
   slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
   slotgate check redis-0:6379
   slotgate rebalance --use-empty redis-0:6379
+  slotgate import --from old-redis:6379 redis-0:6379
   slotgate status redis-0:6379 --watch
   slotgate doctor redis-0:6379
   slotgate fix redis-0:6379
@@ -138,6 +141,7 @@ enum Command {
     Add(add::Args),
     MoveSlots(move_slots::Args),
     Rebalance(rebalance::Args),
+    Import(Box<import::Args>),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Demo(Box<demo::Args>),
@@ -164,6 +168,7 @@ pub fn run() -> ExitCode {
         Command::Add(args) => add::run(&args),
         Command::MoveSlots(args) => move_slots::run(&args),
         Command::Rebalance(args) => rebalance::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),
