@@ -7,6 +7,7 @@ use super::target::Target;
 use super::verify::Verification;
 use super::{Event, ImportError, Settings};
 use crate::control::loader::{self, Loader};
+use crate::control::migrate::Stop;
 use crate::control::node_client::Reply;
 use crate::control::observe::observe_cluster;
 use bytes::Bytes;
@@ -248,13 +249,25 @@ impl Import {
         self.end(paused, tell).await
     }
 
-    /// Brings what is written until told to end.
+    /// Brings what is written until told to end. What is under way then, and the last pass, are finished.
     async fn follow(&mut self, tell: &mut impl FnMut(Event)) -> Result<(), ImportError> {
         let Some(until_idle) = self.settings.follow else { return Ok(()) };
+        let stop = std::mem::take(&mut self.settings.stop);
+        let followed = self.follow_until(&stop, until_idle, tell).await;
+        if followed.is_err() {
+            self.settings.stop = stop;
+        }
+        followed
+    }
+
+    async fn follow_until(
+        &mut self,
+        stop: &Stop,
+        until_idle: Option<Duration>,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), ImportError> {
         let mut last_written = Instant::now();
-        while !self.settings.stop.is_requested()
-            && until_idle.is_none_or(|idle| last_written.elapsed() < idle)
-        {
+        while !stop.is_requested() && until_idle.is_none_or(|idle| last_written.elapsed() < idle) {
             self.mend_if_all_changed(tell).await?;
             let mut count = 0;
             for at in 0..self.sources.len() {
@@ -269,8 +282,6 @@ impl Import {
                 sleep(LOOK_EVERY).await;
             }
         }
-        // Told to end: the last pass is not to be stopped by the same word.
-        self.settings.stop = Default::default();
         Ok(())
     }
 
