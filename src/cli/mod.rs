@@ -17,6 +17,8 @@ mod explain;
 mod explanation;
 mod failover;
 mod fix;
+mod import;
+mod import_progress;
 mod move_slots;
 mod moving;
 mod nodes;
@@ -109,6 +111,7 @@ pub enum Output {
   slotgate check redis-0:6379
   slotgate rebalance --use-empty redis-0:6379
   slotgate remove redis-6:6379 redis-0:6379
+  slotgate import --from old-redis:6379 redis-0:6379
   slotgate status redis-0:6379 --watch
   slotgate doctor redis-0:6379
   slotgate fix redis-0:6379
@@ -147,6 +150,7 @@ enum Command {
     Rebalance(rebalance::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Import(Box<import::Args>),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Demo(Box<demo::Args>),
@@ -176,6 +180,7 @@ pub fn run() -> ExitCode {
         Command::Rebalance(args) => rebalance::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(args),
+        Command::Import(args) => import::run(&args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),

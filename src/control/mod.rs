@@ -18,6 +18,7 @@ pub mod everywhere;
 pub mod failover;
 pub mod fix;
 pub mod hand_over;
+pub mod import;
 pub mod introduce;
 pub mod journal;
 pub mod loader;

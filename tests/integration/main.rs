@@ -20,6 +20,7 @@ mod demo;
 mod drain;
 mod failover;
 mod fix;
+mod import;
 mod killed;
 mod large_values;
 mod loader;

@@ -33,6 +33,8 @@ const UNIT: usize = 1 << 10;
 const OVERHEAD: usize = 256;
 /// How long to wait before asking again for the owner of a slot that nobody serves.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a node is asked for the owners while a load waits: some nodes may be dead.
+const SHORT_LOOK: Duration = Duration::from_secs(1);
 /// How many refused keys are kept to be shown.
 const SHOWN: usize = 20;
 /// `proto-max-bulk-len`, where a node does not tell.
@@ -180,6 +182,17 @@ impl Loader {
         primaries
     }
 
+    /// Asks the nodes who owns which slots by now.
+    pub async fn look_again(&mut self) {
+        let settings = &self.settings;
+        let limit = settings.limit.min(SHORT_LOOK);
+        let view = observe_cluster(&self.known, &settings.credentials, limit).await;
+        // A view without all slots tells less than what is known.
+        if let Ok(owners) = owners(&view) {
+            self.owners = owners;
+        }
+    }
+
     /// What came of everything so far; complete after [`Loader::flush`].
     pub fn report(&self) -> &Report {
         &self.report
@@ -302,13 +315,7 @@ impl Loader {
     /// which is dealt with in one go.
     async fn wait(&mut self, job: Job, text: &str) -> Result<(), LoadError> {
         sleep(PAUSE).await;
-        let settings = &self.settings;
-        let view =
-            observe_cluster(&self.known, &settings.credentials, settings.limit.min(PATIENT_LOOK)).await;
-        // A view without all slots tells less than what is known.
-        if let Ok(owners) = owners(&view) {
-            self.owners = owners;
-        }
+        self.look_again().await;
         self.again(job, text).await?;
         let mut others = Vec::new();
         while let Ok(outcome) = self.outcomes.try_recv() {
@@ -345,9 +352,6 @@ impl Loader {
         Ok(least)
     }
 }
-
-/// How long a node is asked for the owners while a load waits: some nodes may be dead.
-const PATIENT_LOOK: Duration = Duration::from_secs(1);
 
 /// The owner of each slot, by what the primaries that answer say of themselves; where two claim a slot, the
 /// later epoch wins, as among the nodes. Members that are dead need not be missed.
