@@ -120,9 +120,17 @@ fn restart(slotgate: &Path, _: u32) -> Result<Vec<Row>> {
     Ok(vec![no_errors("rolling restart of six nodes", &Tally::of(&records))])
 }
 
-/// A primary dies without a word.
+/// A primary dies without a word; beside a manager, which asks for the election, and without one.
 fn kill(slotgate: &Path, _: u32) -> Result<Vec<Row>> {
-    let mut lab = Lab::serving(slotgate)?;
+    let alone = kill_one(slotgate, &[], "kill -9 of a primary")?;
+    let managed = kill_one(slotgate, &["--manage"], "kill -9 with --manage")?;
+    Ok(alone.into_iter().chain(managed).collect())
+}
+
+fn kill_one(slotgate: &Path, args: &[&str], what: &str) -> Result<Vec<Row>> {
+    let mut lab = Lab::unformed(slotgate, 6)?;
+    lab.bootstrap()?;
+    lab.serve(args)?;
     let keys = lab.keys();
     let load = Load::start(lab.gateway, &keys, CLIENTS);
     let calm = span(CALM);
@@ -145,7 +153,7 @@ fn kill(slotgate: &Path, _: u32) -> Result<Vec<Row>> {
     let promise = Duration::from_secs(5).mul_f64(1.2) + Duration::from_secs(2);
     Ok(vec![
         Row::new(
-            "kill -9 of a primary",
+            what,
             "0 errors, nothing twice",
             format!(
                 "{}, {} of unknown outcome, {} twice, {} acknowledged before they were replicated and lost",
@@ -157,13 +165,13 @@ fn kill(slotgate: &Path, _: u32) -> Result<Vec<Row>> {
             tally.errors.is_empty() && tally.twice == 0,
         ),
         Row::new(
-            "kill -9 of a primary: back after",
+            &format!("{what}: back after"),
             &format!("<= {promise:.0?}"),
             format!("{back:.1?}"),
             back <= promise,
         ),
         Row::new(
-            "kill -9 of a primary: p99 of other shards",
+            &format!("{what}: p99 of other shards"),
             "unmoved (<= 2x)",
             format!("{before:.1?} -> {during:.1?}"),
             during <= before * 2,
