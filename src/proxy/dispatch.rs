@@ -107,7 +107,7 @@ impl Core {
             }
             Route::Refuse(error) => {
                 self.taint(ix);
-                self.refuse(ix, traits.family, reason_of(&error), &error);
+                self.refuse(ix, traits.family, error.reason(), &error);
                 Handled::Done
             }
         }
@@ -381,15 +381,5 @@ impl Core {
     pub fn set_version(&mut self, ix: usize, version: Version) {
         self.sessions[ix].state.version = version;
         self.want_version(version);
-    }
-}
-
-/// The metric label of a refusal.
-fn reason_of(error: &ErrorReply) -> Reason {
-    match error {
-        ErrorReply::Arity { .. } => Reason::Arity,
-        ErrorReply::CrossSlot { .. } | ErrorReply::CrossSlotMulti => Reason::CrossSlot,
-        ErrorReply::Refused { .. } | ErrorReply::OwnChannel => Reason::Unsupported,
-        _ => Reason::Other,
     }
 }

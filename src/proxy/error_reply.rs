@@ -5,6 +5,7 @@
 
 use super::redirect::Cause;
 use crate::resp::ProtocolError;
+use crate::telemetry::Reason;
 use crate::topology::Slot;
 use std::fmt;
 use std::time::Duration;
@@ -52,6 +53,10 @@ pub enum ErrorReply {
     Refused {
         name: String,
         instead: &'static str,
+    },
+    /// CONFIG SET of what nodes are found by.
+    SettingOfNodes {
+        name: String,
     },
     SubscribedMode {
         name: String,
@@ -104,6 +109,20 @@ pub fn quoted(bytes: &[u8]) -> String {
         .collect()
 }
 
+impl ErrorReply {
+    /// The metric's label, of errors that a route ends in.
+    pub fn reason(&self) -> Reason {
+        match self {
+            ErrorReply::Arity { .. } => Reason::Arity,
+            ErrorReply::CrossSlot { .. } | ErrorReply::CrossSlotMulti => Reason::CrossSlot,
+            ErrorReply::Refused { .. } | ErrorReply::OwnChannel | ErrorReply::SettingOfNodes { .. } => {
+                Reason::Unsupported
+            }
+            _ => Reason::Other,
+        }
+    }
+}
+
 impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use ErrorReply::*;
@@ -154,6 +173,11 @@ impl fmt::Display for ErrorReply {
             }
             MultiTooLarge => f.write_str("ERR the transaction is too large; split it"),
             Refused { name, instead } => write!(f, "ERR '{name}' is not served through slotgate: {instead}"),
+            SettingOfNodes { name } => write!(
+                f,
+                "ERR '{name}' is about the nodes behind slotgate, which would not find each other any more; change \
+                 it at each node"
+            ),
             SubscribedMode { name } => write!(
                 f,
                 "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \

@@ -4,6 +4,7 @@
 //! the command's keys and flags.
 
 use super::error_reply::{ErrorReply, quoted};
+use super::settings;
 use crate::command::{Flags, KeyError, KeyRef, KeyShape, Spec, Table, extract};
 use crate::resp::Request;
 use crate::telemetry::Family;
@@ -287,6 +288,12 @@ pub fn route(handling: Handling, spec: &Spec, request: &Request, keys: &mut Vec<
             Route::Refuse(ErrorReply::OwnChannel)
         }
         Handling::Local(local) => Route::Local(local),
+        Handling::All(_)
+            if &*spec.name == "config|set"
+                && let Some(name) = settings::of_nodes(request) =>
+        {
+            Route::Refuse(ErrorReply::SettingOfNodes { name: quoted(name) })
+        }
         Handling::All(all) => Route::All(all),
         Handling::Any => Route::Any,
         Handling::Refused(instead) => {

@@ -1,10 +1,10 @@
-//! CONFIG GET: a node's settings, as those of one server. Pure.
+//! CONFIG GET and SET: a node's settings, as those of one server. Pure.
 //!
 //! What tells where a node is, that it is one of many, or how to get in there, is replaced by what the
 //! gateway has instead, or by what a server without it says.
 
 use super::fanout::{array, element, text_of};
-use crate::resp::ReplyWriter;
+use crate::resp::{ReplyWriter, Request};
 use std::net::SocketAddr;
 
 /// What the gateway has itself.
@@ -39,6 +39,19 @@ fn substitute(name: &str, own: &Own) -> Option<String> {
     Some(text)
 }
 
+/// The first setting of a CONFIG SET that is about where nodes are and how to get in there: all nodes would
+/// get one client's value, and neither each other nor the gateway would find them any more.
+pub fn of_nodes<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
+    request.args().skip(2).step_by(2).find(|name| {
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        match name.as_str() {
+            "port" | "tls-port" | "cluster-port" | "bind" | "bind-source-addr" | "unixsocket" => true,
+            "requirepass" | "masterauth" | "masteruser" | "primaryauth" | "primaryuser" => true,
+            name => name.contains("-announce-"),
+        }
+    })
+}
+
 /// Writes the reply of a node, whether array or map, with what may be told of it.
 pub fn rewrite(reply: &[u8], own: &Own, out: &mut ReplyWriter) {
     let (count, mut rest) = array(reply);
@@ -60,7 +73,7 @@ pub fn rewrite(reply: &[u8], own: &Own, out: &mut ReplyWriter) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resp::Version;
+    use crate::resp::{Limits, RequestScanner, Version, write_request};
 
     fn rewritten(version: Version, fields: &[(&str, &str)]) -> String {
         let mut reply = Vec::new();
@@ -71,6 +84,21 @@ mod tests {
         let mut out = Vec::new();
         rewrite(&reply, &own, &mut ReplyWriter { out: &mut out, version });
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_nodes_are_found_by_is_not_set() {
+        let found = |line: &str| {
+            let (mut frame, mut scanner) = (Vec::new(), RequestScanner::default());
+            write_request(&mut frame, line.split(' ').collect::<Vec<_>>());
+            scanner.scan(&frame, Limits::USUAL).unwrap();
+            of_nodes(&Request::new(&frame, scanner.args()))
+                .map(|name| String::from_utf8_lossy(name).into_owned())
+        };
+        assert_eq!(found("CONFIG SET maxmemory 1 PORT 7000").as_deref(), Some("PORT"));
+        assert_eq!(found("CONFIG SET requirepass x").as_deref(), Some("requirepass"));
+        assert_eq!(found("CONFIG SET cluster-announce-ip x").as_deref(), Some("cluster-announce-ip"));
+        assert_eq!(found("CONFIG SET maxmemory-policy port"), None);
     }
 
     #[test]
