@@ -143,8 +143,10 @@ fn form_killed(turns: usize, most: u64, counted: fn(&str) -> bool) -> Vec<u64> {
     in_turns(turns, |turn| {
         let cluster = RealCluster::start_unformed_with(6, &[("repl-diskless-sync-delay", "5")]);
         let addrs = cluster.addrs();
+        let settings = shape(addrs);
         expect(&form(addrs).output().unwrap(), 0, "Done");
         let expected = shape(addrs);
+        assert!(addrs.iter().all(|addr| expected[addr].2 == settings[addr].2), "{expected:?}");
         let mut changes = Changes::of(addrs).counting(counted);
         after_each(turn, turns, most, |limit| {
             reset(addrs);
