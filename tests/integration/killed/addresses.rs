@@ -40,7 +40,7 @@ fn addresses_are_repaired_whichever_step_was_the_last_one_of_a_killed_manager() 
     let turns = 4;
     let hit = in_turns(turns, |turn| {
         // Long enough to be shortened, short enough not to wait for long.
-        let settings = [("cluster-node-timeout", "3000"), ("enable-debug-command", "yes")];
+        let settings = [("cluster-node-timeout", "2000"), ("enable-debug-command", "yes")];
         let mut cluster = RealCluster::start_like_pods_with(4, 70 + 2 * turn as u8, &settings);
         let mut addrs = cluster.addrs().to_vec();
         expect(&bootstrap(&addrs[..3], &["--yes", "--replicas", "0"]).output().unwrap(), 0, "Done");
@@ -82,5 +82,5 @@ fn addresses_are_repaired_whichever_step_was_the_last_one_of_a_killed_manager() 
         })
     });
     // Four guards, four times haste, at least three contacts, four times as before.
-    expect_each(hit, 15);
+    expect_each(&hit, 15);
 }

@@ -30,7 +30,7 @@ const TRIES: usize = 3;
 /// How often a program that does not end is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Less than a change takes, with the look before it.
-const SLICE: Duration = Duration::from_micros(300);
+const SLICE: Duration = Duration::from_micros(700);
 
 /// Connections to the nodes, which count, and what is counted.
 pub struct Changes {
