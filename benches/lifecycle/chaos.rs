@@ -13,8 +13,8 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Strikes until the time is over: first every fault once, in an order drawn by lot, then any.
 ///
-/// The same seed draws the same faults in the same order; when a request meets one is up to the machine.
-pub fn run(slotgate: &Path, minutes: f64, seed: u64) -> Result<Vec<Row>> {
+/// Of `only` these, if there are any. The same seed draws the same faults in the same order; when a request meets one is up to the machine.
+pub fn run(slotgate: &Path, minutes: f64, seed: u64, only: &[Fault]) -> Result<Vec<Row>> {
     eprintln!("chaos, seed {seed}: --seed {seed} draws the same faults again");
     let setup =
         Setup { slotgate: slotgate.into(), node_timeout: NODE_TIMEOUT, gateways: 2, has_manager: true };
@@ -26,7 +26,7 @@ pub fn run(slotgate: &Path, minutes: f64, seed: u64) -> Result<Vec<Row>> {
     while begun.elapsed() < length {
         // Faults of one harm together, since the worst one says what a chapter may cost.
         if lot.is_empty() {
-            lot = Fault::ALL.to_vec();
+            lot = if only.is_empty() { Fault::ALL.to_vec() } else { only.to_vec() };
             random.shuffle(&mut lot);
         }
         let first = lot.remove(0);
