@@ -38,7 +38,7 @@ pub fn run(slotgate: &Path, minutes: f64, seed: u64, only: &[Fault]) -> Result<V
         eprintln!("  {}", account.line());
         accounts.push(account);
     }
-    Ok(vec![
+    let rows = [
         row(
             &accounts,
             "chaos: planned changes",
@@ -57,11 +57,12 @@ pub fn run(slotgate: &Path, minutes: f64, seed: u64, only: &[Fault]) -> Result<V
             "nothing twice, lost only the unreplicated end",
             &[Harm::Loss],
         ),
-    ])
+    ];
+    Ok(rows.into_iter().flatten().collect())
 }
 
-/// What all chapters of this harm came to.
-fn row(accounts: &[Account], what: &str, promised: &str, harms: &[Harm]) -> Row {
+/// What all chapters of this harm came to, if there were any.
+fn row(accounts: &[Account], what: &str, promised: &str, harms: &[Harm]) -> Option<Row> {
     let worst = |account: &&Account| {
         account.faults.iter().map(|fault| fault.harm()).max().is_some_and(|harm| harms.contains(&harm))
     };
@@ -85,5 +86,5 @@ fn row(accounts: &[Account], what: &str, promised: &str, harms: &[Harm]) -> Row 
     }
     // Where nodes lost sight of each other for want of time, nothing can be said.
     let is_kept = accounts.iter().all(|account| account.broken.is_empty() || account.is_unsure);
-    Row::new(what, promised, measured, is_kept && !accounts.is_empty())
+    (!accounts.is_empty()).then(|| Row::new(what, promised, measured, is_kept))
 }

@@ -245,9 +245,9 @@ impl Striker<'_> {
 
     /// The move may end early and say so; a repair then ends what it left.
     fn move_during_failover(&mut self) -> Result<()> {
-        let (source, target, words) = self.choose_move(400)?;
+        let (source, target, words) = self.choose_move(100)?;
         let mut moving = self.world.start_slotgate(&words)?;
-        thread::sleep(MOMENT.mul_f64(self.random.f64() / 2.0));
+        thread::sleep(MOMENT.mul_f64(self.random.f64() / 4.0));
         let handed_over = self.world.hand_over(if self.random.bool() { &source } else { &target });
         let moved = moving.wait()?;
         if handed_over.is_err() || !moved.success() {
