@@ -4,7 +4,7 @@ use crate::client::Client;
 use anyhow::{Context as _, Result, bail, ensure};
 use slotgate::local_nodes::{LocalNodes, LocalNodesConfig};
 use slotgate::topology::Slot;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -25,12 +25,25 @@ pub struct Lab {
 impl Lab {
     /// So many nodes that have never met.
     pub fn unformed(slotgate: &Path, count: usize) -> Result<Lab> {
+        Lab::start(slotgate, count, LocalNodesConfig::default())
+    }
+
+    /// The same with an address each (127.0.`net`.1 and on), which others learn as they do of pods.
+    pub fn unformed_like_pods(slotgate: &Path, count: usize, net: u8) -> Result<Lab> {
+        let hosts = (1..=count as u8).map(|host| Ipv4Addr::new(127, 0, net, host)).collect();
+        // They are killed at once, and what a client was told is stored must be on disk by then.
+        let settings = vec![("appendfsync".into(), "always".into())];
+        let config = LocalNodesConfig { hosts, settings, is_unannounced: true, ..Default::default() };
+        Lab::start(slotgate, count, config)
+    }
+
+    fn start(slotgate: &Path, count: usize, config: LocalNodesConfig) -> Result<Lab> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let nodes = runtime.block_on(LocalNodes::start(LocalNodesConfig {
-            count,
-            settings: vec![("repl-diskless-sync-delay".into(), "5".into())],
-            ..Default::default()
-        }))?;
+        let mut config = LocalNodesConfig { count, ..config };
+        config.settings.push(("repl-diskless-sync-delay".into(), "5".into()));
+        // For digests of what keys hold.
+        config.settings.push(("enable-debug-command".into(), "yes".into()));
+        let nodes = runtime.block_on(LocalNodes::start(config))?;
         // Taken from the system and given back: another process could get it meanwhile, and would be seen.
         let gateway = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         Ok(Lab { nodes, gateway, slotgate: slotgate.into(), serving: None, runtime })
@@ -38,21 +51,32 @@ impl Lab {
 
     /// Three primaries with a replica each, served.
     pub fn serving(slotgate: &Path) -> Result<Lab> {
-        let mut lab = Lab::unformed(slotgate, 6)?;
+        Lab::serving_with(slotgate, 6)
+    }
+
+    /// So many nodes, half of them primaries with a replica each, served.
+    pub fn serving_with(slotgate: &Path, nodes: usize) -> Result<Lab> {
+        let mut lab = Lab::unformed(slotgate, nodes)?;
         lab.bootstrap()?;
-        let mut command = Command::new(&lab.slotgate);
-        command.args(["serve", "--listen", &lab.gateway.to_string(), "--admin", "127.0.0.1:0", "--seed"]);
-        let log = std::fs::File::create(lab.nodes.dir().join("slotgate.log"))?;
-        command.arg(lab.addrs().join(",")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        lab.serving = Some(command.spawn().context("cannot start slotgate")?);
-        let gateway = lab.gateway;
-        lab.wait_until("slotgate serves all shards", |_| {
+        lab.serve(&[])?;
+        Ok(lab)
+    }
+
+    /// Puts slotgate in front of the formed cluster.
+    pub fn serve(&mut self, args: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.slotgate);
+        command.args(["serve", "--listen", &self.gateway.to_string(), "--admin", "127.0.0.1:0", "--seed"]);
+        let log = std::fs::File::create(self.nodes.dir().join("slotgate.log"))?;
+        command.arg(self.addrs().join(",")).args(args);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.serving = Some(command.spawn().context("cannot start slotgate")?);
+        let gateway = self.gateway;
+        self.wait_until("slotgate serves all shards", |_| {
             let mut client = Client::connect(gateway)?;
             let replies: Result<Vec<String>> =
                 (0..64).map(|number| client.call(&["SET", &format!("probe:{number}"), "x"])).collect();
             Ok(replies?.iter().all(|reply| reply == "+OK"))
-        })?;
-        Ok(lab)
+        })
     }
 
     pub fn addrs(&self) -> Vec<String> {
@@ -60,8 +84,12 @@ impl Lab {
     }
 
     pub fn bootstrap(&self) -> Result<()> {
-        let addrs = self.addrs();
-        let words = ["bootstrap", "--replicas", "1", "--yes"];
+        self.bootstrap_with(1)
+    }
+
+    pub fn bootstrap_with(&self, replicas: usize) -> Result<()> {
+        let (addrs, replicas) = (self.addrs(), replicas.to_string());
+        let words = ["bootstrap", "--replicas", &replicas, "--yes"];
         self.slotgate(&words.into_iter().chain(addrs.iter().map(String::as_str)).collect::<Vec<_>>())
     }
 
@@ -115,6 +143,15 @@ impl Lab {
 
     pub fn restart(&mut self, node: usize) -> Result<()> {
         Ok(self.runtime.block_on(self.nodes.restart(node))?)
+    }
+
+    /// Ends these nodes and starts them at other addresses, each when all have ended.
+    pub fn move_to(&mut self, moves: &[(usize, SocketAddr)]) -> Result<()> {
+        moves.iter().for_each(|(node, _)| self.nodes.kill(*node));
+        for (node, addr) in moves {
+            self.runtime.block_on(self.nodes.move_to(*node, *addr))?;
+        }
+        Ok(())
     }
 
     /// Waits until every replica follows its primary and every node is content.

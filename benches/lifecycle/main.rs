@@ -3,11 +3,13 @@
 //! Prints one table: what was done, what is promised, what was measured. It never fails because of a
 //! figure, unless asked to by `--strict`: figures are of this machine, and it may be busy.
 
+mod addresses;
 mod chaos;
 mod client;
 mod lab;
 mod load;
 mod report;
+mod resize;
 mod scenarios;
 #[path = "../../tests/torture/trial/mod.rs"]
 mod trial;

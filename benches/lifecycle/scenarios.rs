@@ -1,8 +1,10 @@
 //! What is done to the cluster, one function each.
 
+use crate::addresses;
 use crate::lab::Lab;
 use crate::load::{Load, Record, Tally, p99};
 use crate::report::Row;
+use crate::resize::resize;
 use anyhow::{Context as _, Result, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -11,8 +13,15 @@ use std::time::{Duration, Instant};
 
 type Scenario = fn(&Path, u32) -> Result<Vec<Row>>;
 
-pub const ALL: &[(&str, Scenario)] =
-    &[("form", form), ("failover", failover), ("restart", restart), ("kill", kill)];
+pub const ALL: &[(&str, Scenario)] = &[
+    ("form", form),
+    ("failover", failover),
+    ("restart", restart),
+    ("kill", kill),
+    ("resize", resize),
+    ("addresses", addresses::all_new),
+    ("permuted", addresses::permuted),
+];
 
 /// Clients for each shard: half of them count, half of them set and get.
 const CLIENTS: usize = 8;
@@ -161,7 +170,7 @@ fn span(length: Duration) -> (Instant, Instant) {
 }
 
 /// For planned changes: nothing lost, nothing twice, no error.
-fn no_errors(what: &str, tally: &Tally) -> Row {
+pub fn no_errors(what: &str, tally: &Tally) -> Row {
     let mut measured = tally.words();
     if tally.lost + tally.twice + tally.unknown > 0 {
         measured.push_str(&format!(

@@ -104,7 +104,7 @@ pub(super) async fn finish(
         Formation::Needed(plan) => bootstrap::carry_out(config, plan, progress).await,
         Formation::Formed => {
             let addrs: Vec<_> = view.nodes.iter().map(|node| node.view.asked).collect();
-            bootstrap::settle(config, &addrs, progress).await
+            bootstrap::end(config, &addrs, progress).await
         }
     }
 }

@@ -4,6 +4,7 @@
 //! it would not be safe.
 
 mod add;
+mod backup;
 mod bootstrap;
 mod call;
 mod change;
@@ -19,8 +20,11 @@ mod fix;
 mod move_slots;
 mod moving;
 mod nodes;
+mod pace;
 mod pause;
 mod rebalance;
+mod remove;
+mod restore;
 mod serve;
 mod set_timeout;
 mod status;
@@ -104,10 +108,12 @@ pub enum Output {
   slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
   slotgate check redis-0:6379
   slotgate rebalance --use-empty redis-0:6379
+  slotgate remove redis-6:6379 redis-0:6379
   slotgate status redis-0:6379 --watch
   slotgate doctor redis-0:6379
   slotgate fix redis-0:6379
   slotgate failover redis-3:6379 redis-0:6379
+  slotgate backup /backup/today redis-0:6379
   slotgate explain --seed redis-0:6379 SET user:{42}:name x
   slotgate config show
 
@@ -136,8 +142,11 @@ enum Command {
     Call(call::Args),
     SetTimeout(set_timeout::Args),
     Add(add::Args),
+    Remove(remove::Args),
     MoveSlots(move_slots::Args),
     Rebalance(rebalance::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Demo(Box<demo::Args>),
@@ -162,8 +171,11 @@ pub fn run() -> ExitCode {
         Command::Call(args) => call::run(args),
         Command::SetTimeout(args) => set_timeout::run(args),
         Command::Add(args) => add::run(&args),
+        Command::Remove(args) => remove::run(&args),
         Command::MoveSlots(args) => move_slots::run(&args),
         Command::Rebalance(args) => rebalance::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),

@@ -139,7 +139,7 @@ pub fn find(holders: &[Holder], name: &str) -> Result<Party, Ended> {
 }
 
 /// The first Ctrl-C ends the run in order; a second one at once, which the next run repairs.
-fn stop_on_interrupt(stop: Stop) {
+pub(super) fn stop_on_interrupt(stop: Stop) {
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {
             if stop.is_requested() {
@@ -151,7 +151,7 @@ fn stop_on_interrupt(stop: Stop) {
                 }
             }
             eprintln!(
-                "\nFinishing the slots under way; Ctrl-C again ends at once and leaves them to the next run"
+                "\nFinishing what is under way; Ctrl-C again ends at once and leaves it to the next run"
             );
             stop.request();
         }
@@ -179,7 +179,7 @@ fn print_json(result: &str, moves: &[Move], progress: Option<&Progress>) -> anyh
 }
 
 /// How far the moves are, told now and then.
-struct Progress {
+pub(super) struct Progress {
     is_json: bool,
     is_terminal: bool,
     began: Instant,
@@ -190,18 +190,18 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(is_json: bool) -> Progress {
+    pub(super) fn new(is_json: bool) -> Progress {
         let is_terminal = if is_json { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
         let now = Instant::now();
         Progress { is_json, is_terminal, began: now, told: now, wanted: 0, moved: 0, keys: 0 }
     }
 
-    fn begin(&mut self, moves: &[Move]) {
+    pub(super) fn begin(&mut self, moves: &[Move]) {
         *self = Progress::new(self.is_json);
         self.wanted = moves.iter().map(Move::count).sum();
     }
 
-    fn hear(&mut self, event: Event) {
+    pub(super) fn hear(&mut self, event: Event) {
         match event {
             Event::Moved { slots, keys } => {
                 self.moved += slots;
@@ -233,7 +233,7 @@ impl Progress {
         )
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         if self.moved > 0 {
             let took = self.began.elapsed().as_secs_f64();
             self.say_alone(&format!("Moved {} slots with {} keys in {took:.1} s", self.moved, self.keys));

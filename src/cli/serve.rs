@@ -13,6 +13,7 @@ use std::path::PathBuf;
   slotgate serve --seed redis.prod.svc:6379 --listen 0.0.0.0:6380 --workers 4
   slotgate serve --config /etc/slotgate.toml --password-file /run/secrets/redis
   slotgate serve --seed-file nodes.txt --manage --pause-file /run/slotgate/pause
+  slotgate serve --seed-file nodes.txt --manage --journal-file /var/lib/slotgate/journal.json
   SLOTGATE_SEED=redis-0:6379 SLOTGATE_MAX_CLIENTS=500 slotgate serve
 
 Each setting can be given as a flag, as an environment variable (SLOTGATE_ and the flag's name, in
@@ -23,6 +24,10 @@ what would count and why.
 With --manage it also keeps the cluster whole, and tells at /api/status of the admin address what is wrong,
 what it does and what it leaves to you. --seed-file is then the list of all nodes: a new empty node in it is
 given the place of a missing replica, and a node that is in it no more and gone for long is forgotten.
+
+A manager that is killed is continued by the next one: what is done, the nodes say, and what was changed on
+them for a while, they carry a mark of. With --journal-file it also keeps which nodes are of the cluster, so
+that the next one tells them from another cluster's at their old addresses, and says what was cut short.
 
 SIGTERM and SIGINT drain: no new clients, /readyz fails, requests under way are finished within
 --drain-timeout. A second signal ends at once, with exit code 1.")]

@@ -119,13 +119,13 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         seed_file: settings.seed_file,
         credentials: Credentials { user: settings.user.clone(), password: node_password.clone() },
         refresh: span(settings.refresh, defaults.refresh),
-        stays_with_cluster: is_managing,
         ..refresh::Config::default()
     };
     let manage = is_managing.then(|| reconcile::Config {
         seeds: refresh.seeds.clone(),
         seed_file: refresh.seed_file.clone(),
         pause_file: settings.pause_file,
+        journal_file: settings.journal_file,
         credentials: refresh.credentials.clone(),
         limit: refresh.limit,
     });
@@ -230,12 +230,14 @@ mod tests {
 
     #[test]
     fn the_manager_starts_from_the_same_nodes_and_only_when_asked() {
-        let text = "seed = [\"a:1\"]\nseed-file = \"/seeds\"\npause-file = \"/pause\"\n";
+        let text =
+            "seed = [\"a:1\"]\nseed-file = \"/seeds\"\npause-file = \"/pause\"\njournal-file = \"/j\"\n";
         assert!(load(text, EMPTY).unwrap().manage.is_none());
         let environment: Environment<'_> = &|name| (name == "SLOTGATE_MANAGE").then(|| "yes".to_string());
         let manage = load(text, environment).unwrap().manage.unwrap();
         assert_eq!(manage.seeds, ["a:1".parse().unwrap()]);
         assert_eq!((manage.seed_file, manage.pause_file), (Some("/seeds".into()), Some("/pause".into())));
+        assert_eq!(manage.journal_file, Some("/j".into()));
     }
 
     #[test]

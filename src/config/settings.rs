@@ -53,6 +53,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause_file: Option<PathBuf>,
 
+    /// Where --manage keeps what no node can tell, for the next one should it be killed: which nodes are of
+    /// the cluster, and what was under way
+    #[arg(long, value_name = "FILE", help_heading = "Management")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_file: Option<PathBuf>,
+
     /// Threads that serve clients [default: the cores that this process may use]
     #[arg(long, value_name = "N", help_heading = "Service")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,6 +177,7 @@ impl Settings {
             admin: Some(Address(admin::Config::default().listen)),
             manage: Some(Switch(false)),
             pause_file: None,
+            journal_file: None,
             workers: count(proxy.workers),
             user: None,
             password_file: None,

@@ -2,12 +2,14 @@
 //! twice, and never does harm when the cluster changed since it was planned.
 
 use super::act_heal;
+use super::act_remove;
 use super::action::{Action, Party};
 use super::failover::{FailoverError, fail_over};
 use super::node_client::{NodeClient, NodeError};
 use super::observe::{Flags, ObserveError, Release, observe_node};
 use super::plan::form::missing;
 use super::settle_slot::{SettleError, settle_slot};
+use super::sync_delay;
 use super::view::Observation;
 use crate::backend::Credentials;
 use crate::topology::{NodeId, SlotRange};
@@ -51,8 +53,17 @@ pub enum ActError {
     Settle(#[from] SettleError),
     #[error("{addr} does not let us read its settings (CONFIG GET)")]
     NoSettings { addr: SocketAddr },
+    #[error(
+        "{addr} has settings so unusual (cluster-node-timeout, cluster-migration-barrier) that they cannot be \
+         changed for a while and put back surely"
+    )]
+    UnusualSettings { addr: SocketAddr },
+    #[error("{addr} is not kept out of elections, as it was when this was planned")]
+    NotGuarded { addr: SocketAddr },
     #[error("{addr} sees node {id} differently by now", id = .id.short())]
     Changed { addr: SocketAddr, id: NodeId },
+    #[error("{addr} will not be reset: it owns slots or holds keys by now")]
+    Needed { addr: SocketAddr },
 }
 
 /// Carries actions out on the nodes of one cluster.
@@ -143,9 +154,16 @@ impl Actor {
             Action::Relink { primary, .. } => return act_heal::relink(&mut client, &node, *primary).await,
             Action::Announce { ip, .. } => return act_heal::announce(&mut client, &node, *ip).await,
             Action::Guard { .. } => return act_heal::guard(&mut client, &node).await,
+            Action::Hasten { .. } => return act_heal::hasten(&mut client, &node).await,
             Action::Unguard { .. } => return act_heal::unguard(&mut client, &node).await,
+            Action::RestoreDelay { .. } => {
+                let is_restored = sync_delay::restore(&mut client).await?;
+                return Ok(if is_restored { Acted::Done } else { Acted::AlreadyDone });
+            }
             Action::Elect { primary, .. } => return act_heal::elect(&mut client, &node, *primary).await,
             Action::Forget { leaver, .. } => return act_heal::forget(&mut client, &node, *leaver).await,
+            Action::Dismiss { leaver, .. } => return act_remove::dismiss(&mut client, &node, *leaver).await,
+            Action::Reset { .. } => return act_remove::reset(&mut client, &node).await,
         }
         Ok(Acted::Done)
     }

@@ -2,9 +2,11 @@
 
 use super::act::{ActError, Acted};
 use super::action::Party;
+use super::mark::GuardMark;
 use super::node_client::{NodeClient, NodeError};
-use super::observe::{Facts, Flags, Release, Role, ask_facts};
-use super::plan::heal_guard::MARK;
+use super::observe::{Facts, Flags, HealSettings, Release, Role, ask_facts};
+use super::plan::heal_guard::HASTY;
+use super::plan::heal_orphans::is_accused;
 use super::view::Observation;
 use crate::topology::NodeId;
 use std::net::{IpAddr, SocketAddr};
@@ -57,26 +59,43 @@ pub(super) async fn guard(client: &mut NodeClient, node: &Observation) -> Result
     if node.view.myself().flags.has(Flags::NO_FAILOVER) {
         return Ok(Acted::AlreadyDone);
     }
-    let barrier = barrier(client, node).await?;
-    let marked = if barrier >= MARK { barrier } else { barrier + MARK };
+    let settings = heal_settings(client, node).await?;
+    let mark = settings
+        .guard_mark()
+        .unwrap_or(GuardMark { node_timeout: settings.node_timeout, barrier: settings.migration_barrier });
+    let marked = mark.write().ok_or(ActError::UnusualSettings { addr: node.view.asked })?;
     // The mark first: a guard without one would stay for ever if we ended in between.
-    let settings = [("cluster-migration-barrier", marked.to_string()), (NO_FAILOVER, "yes".into())];
-    set(client, node, &settings).await?;
+    set(client, node, &[(BARRIER, marked.to_string()), (NO_FAILOVER, "yes".into())]).await?;
     Ok(Acted::Done)
 }
 
-/// Lifts a guard that carries the mark.
-pub(super) async fn unguard(client: &mut NodeClient, node: &Observation) -> Result<Acted, ActError> {
-    let barrier = barrier(client, node).await?;
-    if barrier < MARK {
+/// Shortens the node timeout; the guard's mark keeps what it was.
+pub(super) async fn hasten(client: &mut NodeClient, node: &Observation) -> Result<Acted, ActError> {
+    let settings = heal_settings(client, node).await?;
+    if settings.guard_mark().is_none() {
+        return Err(ActError::NotGuarded { addr: node.view.asked });
+    }
+    if settings.node_timeout <= HASTY {
         return Ok(Acted::AlreadyDone);
     }
-    let settings = [(NO_FAILOVER, "no".into()), ("cluster-migration-barrier", (barrier - MARK).to_string())];
+    set(client, node, &[(NODE_TIMEOUT, HASTY.as_millis().to_string())]).await?;
+    Ok(Acted::Done)
+}
+
+/// Lifts a guard that carries the mark, and sets all as it was.
+pub(super) async fn unguard(client: &mut NodeClient, node: &Observation) -> Result<Acted, ActError> {
+    let Some(mark) = heal_settings(client, node).await?.guard_mark() else { return Ok(Acted::AlreadyDone) };
+    let settings = [
+        (NODE_TIMEOUT, mark.node_timeout.as_millis().to_string()),
+        (NO_FAILOVER, "no".into()),
+        // Last, for servers that take one at a time.
+        (BARRIER, mark.barrier.to_string()),
+    ];
     set(client, node, &settings).await?;
     Ok(Acted::Done)
 }
 
-/// Lets a replica ask for votes, while its primary is held for failed.
+/// Lets a replica ask for votes, while it cannot reach its primary itself.
 pub(super) async fn elect(
     client: &mut NodeClient,
     node: &Observation,
@@ -85,9 +104,8 @@ pub(super) async fn elect(
     if node.view.myself().primary.is_none() {
         return Ok(Acted::AlreadyDone);
     }
-    let line = node.view.line(primary);
-    let is_failed = line.is_some_and(|line| line.flags.has(Flags::FAILED) && !line.slots.is_empty());
-    if node.view.myself().primary != Some(primary) || !is_failed {
+    let is_lost = node.view.line(primary).is_some_and(is_accused);
+    if node.view.myself().primary != Some(primary) || !is_lost {
         return Err(ActError::Changed { addr: node.view.asked, id: primary });
     }
     // Never TAKEOVER, which asks nobody.
@@ -114,10 +132,12 @@ pub(super) async fn forget(
 
 /// Redis before 5 has it under another name, and is not guarded.
 const NO_FAILOVER: &str = "cluster-replica-no-failover";
+const NODE_TIMEOUT: &str = "cluster-node-timeout";
+const BARRIER: &str = "cluster-migration-barrier";
 
-async fn barrier(client: &mut NodeClient, node: &Observation) -> Result<u64, ActError> {
+async fn heal_settings(client: &mut NodeClient, node: &Observation) -> Result<HealSettings, ActError> {
     let Facts { settings, .. } = ask_facts(client).await?;
-    Ok(settings.ok_or(ActError::NoSettings { addr: node.view.asked })?.migration_barrier)
+    settings.ok_or(ActError::NoSettings { addr: node.view.asked })
 }
 
 async fn set(

@@ -70,8 +70,16 @@ pub enum Action {
     Guard {
         node: Party,
     },
-    /// Takes that back.
+    /// Shortens the node timeout of a guarded node, so that it forgives soon those that it held for failed.
+    Hasten {
+        node: Party,
+    },
+    /// Takes both back.
     Unguard {
+        node: Party,
+    },
+    /// Sets the delay before first copies as it was before a cluster was formed.
+    RestoreDelay {
         node: Party,
     },
     /// Lets a replica stand for election in place of its failed primary.
@@ -82,6 +90,15 @@ pub enum Action {
     Forget {
         node: Party,
         leaver: NodeId,
+    },
+    /// Forgets a member that lives, because it is to leave.
+    Dismiss {
+        node: Party,
+        leaver: NodeId,
+    },
+    /// Takes a node that nobody knows any more out of its cluster, and empties it.
+    Reset {
+        node: Party,
     },
 }
 
@@ -98,9 +115,13 @@ impl Action {
             Action::Relink { .. } => "relink",
             Action::Announce { .. } => "announce",
             Action::Guard { .. } => "guard",
+            Action::Hasten { .. } => "hasten",
             Action::Unguard { .. } => "unguard",
+            Action::RestoreDelay { .. } => "restore-delay",
             Action::Elect { .. } => "elect",
             Action::Forget { .. } => "forget",
+            Action::Dismiss { .. } => "dismiss",
+            Action::Reset { .. } => "reset",
         }
     }
 
@@ -116,9 +137,13 @@ impl Action {
             | Action::Relink { node, .. }
             | Action::Announce { node, .. }
             | Action::Guard { node }
+            | Action::Hasten { node }
             | Action::Unguard { node }
+            | Action::RestoreDelay { node }
             | Action::Elect { node, .. }
-            | Action::Forget { node, .. } => *node,
+            | Action::Forget { node, .. }
+            | Action::Dismiss { node, .. }
+            | Action::Reset { node } => *node,
         }
     }
 }
@@ -141,11 +166,16 @@ impl fmt::Display for Action {
             Action::Relink { node, primary } => write!(f, "connect {node} to its primary {primary} again"),
             Action::Announce { node, ip } => write!(f, "let {node} announce {ip}"),
             Action::Guard { node } => write!(f, "keep {node} out of elections"),
+            Action::Hasten { node } => write!(f, "let {node} forgive soon those that are back"),
             Action::Unguard { node } => write!(f, "let {node} take part in elections again"),
+            Action::RestoreDelay { node } => write!(f, "set the delay of first copies on {node} as it was"),
             Action::Elect { node, primary } => {
                 write!(f, "let {node} stand for election in place of {}", primary.short())
             }
-            Action::Forget { node, leaver } => write!(f, "let {node} forget {}", leaver.short()),
+            Action::Forget { node, leaver } | Action::Dismiss { node, leaver } => {
+                write!(f, "let {node} forget {}", leaver.short())
+            }
+            Action::Reset { node } => write!(f, "reset and empty {node}"),
         }
     }
 }

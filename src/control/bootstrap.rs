@@ -10,7 +10,7 @@ use super::introduce::Introduced;
 use super::observe::observe_all;
 use super::plan::form::{Formation, Plan, Refusal, form};
 use super::problem::{Problem, join, problems, unknown_pairs};
-use super::sync_delay::Lifted;
+use super::sync_delay;
 use super::view::{NodeView, View};
 use crate::backend::Credentials;
 use std::collections::{BTreeSet, HashSet};
@@ -102,10 +102,15 @@ pub async fn carry_out(
 ) -> Result<(), BootstrapError> {
     let primaries: BTreeSet<SocketAddr> = plan.actions.iter().filter_map(primary_of).collect();
     let primaries: Vec<SocketAddr> = primaries.into_iter().collect();
-    let delays = Lifted::lift(&primaries, &config.credentials, config.limit).await;
+    sync_delay::lift_all(&primaries, &config.credentials, config.limit).await;
     let carried_out = carry_out_steps(config, plan, progress).await;
-    delays.restore().await;
+    // All of them: a run that was killed may have lifted delays of others.
+    sync_delay::restore_all(&addrs_of(plan), &config.credentials, config.limit).await;
     carried_out
+}
+
+fn addrs_of(plan: &Plan) -> Vec<SocketAddr> {
+    plan.members.iter().map(|member| member.party.addr).collect()
 }
 
 fn primary_of(action: &Action) -> Option<SocketAddr> {
@@ -139,15 +144,29 @@ async fn carry_out_steps(
     if !is_joined {
         wait_joined(config, plan, &actor, &mut progress).await?;
     }
-    let addrs: Vec<SocketAddr> = plan.members.iter().map(|member| member.party.addr).collect();
-    settle(config, &addrs, &mut progress).await
+    settle(config, &addrs_of(plan), &mut progress).await
+}
+
+/// Ends what a run that was killed left: waits until nothing is wrong any more with the cluster of these
+/// nodes, and sets back what was changed for a while.
+///
+/// # Errors
+/// What is still wrong after the timeout.
+pub async fn end(
+    config: &Config,
+    addrs: &[SocketAddr],
+    progress: impl FnMut(Progress),
+) -> Result<(), BootstrapError> {
+    let settled = settle(config, addrs, progress).await;
+    sync_delay::restore_all(addrs, &config.credentials, config.limit).await;
+    settled
 }
 
 /// Waits until nothing is wrong any more with the cluster of these nodes.
 ///
 /// # Errors
 /// What is still wrong after the timeout.
-pub async fn settle(
+async fn settle(
     config: &Config,
     addrs: &[SocketAddr],
     mut progress: impl FnMut(Progress),
@@ -182,8 +201,7 @@ fn single(seed: &Seed, found: &[SocketAddr]) -> Result<SocketAddr, BootstrapErro
 }
 
 async fn look(config: &Config, plan: &Plan) -> View {
-    let addrs: Vec<SocketAddr> = plan.members.iter().map(|member| member.party.addr).collect();
-    observe_all(&addrs, &config.credentials, config.limit).await
+    observe_all(&addrs_of(plan), &config.credentials, config.limit).await
 }
 
 /// Waits until every node knows every other; contacts that were lost are tried again.

@@ -1,7 +1,7 @@
 //! Memory: what the manager must remember from look to look, because no node tells it. Pure: time is
 //! handed in. Losing it is harmless: everything is learned again, only later.
 
-use super::observe::{Flags, NodeLine, Role};
+use super::observe::{NodeLine, Role};
 use super::plan::heal_guard;
 use super::survey::Survey;
 use crate::topology::NodeId;
@@ -17,7 +17,6 @@ pub struct Memory {
     /// Nodes that this manager brought in, which wait for their role.
     newcomers: HashSet<NodeId>,
     silent: Since<NodeId>,
-    failed: Since<NodeId>,
     idle: Since<NodeId>,
     link_down: Since<NodeId>,
     guarded: Since<()>,
@@ -50,6 +49,11 @@ impl<K: Eq + Hash + Copy> Since<K> {
 }
 
 impl Memory {
+    /// What an earlier manager knew: our members, and those of them that wait for their role.
+    pub fn of(ours: HashSet<NodeId>, newcomers: HashSet<NodeId>) -> Memory {
+        Memory { ours, newcomers, ..Memory::default() }
+    }
+
     /// Takes in what a look showed.
     pub fn learn(&mut self, survey: &Survey, now: Instant) {
         let Some(ours) = survey.ours() else { return };
@@ -60,8 +64,6 @@ impl Memory {
         // Those that we let in are ours before everybody has heard of them.
         self.ours = &ours | &self.newcomers;
         self.silent.set(now, self.ours.iter().copied().filter(|id| survey.view.of(*id).is_none()));
-        let failed = nodes.iter().flat_map(|node| node.view.members());
-        self.failed.set(now, failed.filter(|line| line.flags.has(Flags::FAILED)).map(|line| line.id));
         let idle = nodes.iter().filter(|node| is_idle(node.view.myself()));
         self.idle.set(now, idle.map(|node| node.view.id()));
         let is_down = |role: &Role| matches!(role, Role::Replica { is_link_up: false, .. });
@@ -77,6 +79,11 @@ impl Memory {
     /// The ids of our members; empty before the first look.
     pub fn ours(&self) -> &HashSet<NodeId> {
         &self.ours
+    }
+
+    /// Those of them that were let in and wait for their role.
+    pub fn newcomers(&self) -> &HashSet<NodeId> {
+        &self.newcomers
     }
 
     /// This manager lets the node join.
@@ -103,11 +110,6 @@ impl Memory {
     /// How long a member has answered nowhere.
     pub fn silent_for(&self, id: NodeId, now: Instant) -> Option<Duration> {
         self.silent.lasts(id, now)
-    }
-
-    /// How long some member has held this one for failed.
-    pub fn failed_for(&self, id: NodeId, now: Instant) -> Option<Duration> {
-        self.failed.lasts(id, now)
     }
 
     /// How long a member has been a primary without slots.

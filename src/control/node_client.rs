@@ -18,6 +18,8 @@ use tokio::time::timeout;
 /// The largest reply taken from a node: the `CLUSTER NODES` of a thousand nodes with scattered slots
 /// and the `COMMAND` of a server with many modules stay below a tenth of it.
 const MAX_REPLY: usize = 32 << 20;
+/// How much room is made at once for a bulk that was announced.
+const READ_AHEAD: usize = 1 << 20;
 /// How deep replies may nest; `COMMAND`, the deepest that a node gives, reaches 7.
 const MAX_DEPTH: usize = 16;
 
@@ -46,6 +48,7 @@ pub struct NodeClient {
     stream: TcpStream,
     received: BytesMut,
     limit: Duration,
+    max_reply: usize,
     /// False from a question's first byte until its last reply came, so that nobody takes a late
     /// reply for another question's.
     is_usable: bool,
@@ -68,7 +71,8 @@ impl NodeClient {
             Err(_) => return Err(NodeError::Timeout { addr, what: "the connection attempt".into(), limit }),
         };
         stream.set_nodelay(true).map_err(|source| NodeError::Connect { addr, source })?;
-        let mut client = NodeClient { addr, stream, received: BytesMut::new(), limit, is_usable: true };
+        let (received, max_reply) = (BytesMut::new(), MAX_REPLY);
+        let mut client = NodeClient { addr, stream, received, limit, max_reply, is_usable: true };
         if let Some(password) = &credentials.password {
             let user = credentials.user.as_deref().map(str::as_bytes);
             let auth = [Some(&b"AUTH"[..]), user, Some(password.expose())];
@@ -90,6 +94,16 @@ impl NodeClient {
     /// Whether the next question can be asked on this connection.
     pub fn is_usable(&self) -> bool {
         self.is_usable
+    }
+
+    /// The connection itself, and what was read from it beyond the last reply.
+    pub fn into_parts(self) -> (TcpStream, BytesMut) {
+        (self.stream, self.received)
+    }
+
+    /// Takes replies of up to `bytes`, such as the `DUMP` of a large key.
+    pub fn set_max_reply(&mut self, bytes: usize) {
+        self.max_reply = bytes;
     }
 
     /// Asks one question. An error reply of the node is an error here.
@@ -212,10 +226,10 @@ impl NodeClient {
             if advance.is_done {
                 return Ok(self.received.split_to(scanned).freeze());
             }
-            if self.received.len() > MAX_REPLY {
+            if self.received.len() > self.max_reply {
                 return Err(NodeError::Protocol { addr });
             }
-            self.received.reserve(16 << 10);
+            self.received.reserve((16 << 10).max(scanner.body_left().min(READ_AHEAD)));
             match self.stream.read_buf(&mut self.received).await {
                 Ok(0) => {
                     return Err(NodeError::Broken { addr, source: io::ErrorKind::UnexpectedEof.into() });

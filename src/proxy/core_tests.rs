@@ -3,9 +3,12 @@
 
 mod bounds;
 mod cases;
+mod changes;
 mod channels;
+mod clean;
 mod cluster;
 mod exclusive;
 mod large;
 mod order;
+mod steps;
 mod world;

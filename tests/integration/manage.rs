@@ -30,6 +30,10 @@ impl Files {
         self.0.path().join("pause")
     }
 
+    fn journal(&self) -> PathBuf {
+        self.0.path().join("journal.json")
+    }
+
     /// Names these nodes, one a line, in one step.
     fn list(&self, addrs: &[SocketAddr]) {
         let text: String = addrs.iter().map(|addr| format!("{addr}\n")).collect();
@@ -41,10 +45,10 @@ impl Files {
 
 /// A gateway that manages the cluster of the listed nodes.
 fn manage(files: &Files, seeds: &[SocketAddr]) -> Gateway {
-    let (seed_file, pause) = (files.seeds(), files.pause());
-    let args =
-        ["--manage", "--seed-file", seed_file.to_str().unwrap(), "--pause-file", pause.to_str().unwrap()];
-    Gateway::start_with(seeds, &args)
+    let files = [files.seeds(), files.pause(), files.journal()];
+    let [seed_file, pause, journal] = files.each_ref().map(|file| file.to_str().unwrap());
+    let args = ["--manage", "--seed-file", seed_file, "--pause-file", pause, "--journal-file", journal];
+    Gateway::start_unready(seeds, &args)
 }
 
 /// Six nodes, each with an address of its own, formed and filled through the gateway that manages them.
@@ -54,6 +58,7 @@ fn start(net: u8) -> (RealCluster, Files, Gateway) {
     let files = Files::new();
     files.list(cluster.addrs());
     let gateway = manage(&files, &cluster.addrs()[..2]);
+    wait_until("it is ready", || gateway.admin_get("/readyz").0 == 200);
     let mut client = gateway.client();
     for ix in 0..KEYS {
         assert_eq!(client.call_text(&["SET", &format!("key:{ix}"), &ix.to_string()]), "+OK\r\n");
@@ -138,6 +143,7 @@ fn expect_healed(cluster: &RealCluster, gateway: &Gateway, before: &[(String, St
         }
         assert_eq!(setting(*addr, "cluster-replica-no-failover"), "no");
         assert_eq!(setting(*addr, "cluster-migration-barrier"), "1");
+        assert_eq!(setting(*addr, "cluster-node-timeout"), "5000");
     }
 }
 

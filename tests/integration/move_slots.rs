@@ -73,7 +73,7 @@ fn cluster_slot(key: &str) -> u16 {
 }
 
 /// All keys of the cluster, each with the digest of its value, type and having a time to live.
-fn digest(cluster: &RealCluster) -> BTreeMap<String, String> {
+pub fn digest(cluster: &RealCluster) -> BTreeMap<String, String> {
     let mut digests = BTreeMap::new();
     for ix in 0..cluster.addrs().len() {
         let mut client = cluster.client(ix);

@@ -85,8 +85,8 @@ pub const KNOWLEDGE: &[Knowledge] = &[
     known(
         "failed",
         Error,
-        "it is down, or cut off from most primaries; start it again, or forget it when it is gone for good",
-        &["redis-cli {node} PING", "slotgate call {any} -- CLUSTER FORGET {id}"],
+        "it is down, or cut off from most primaries; start it again, or remove it when it is gone for good",
+        &["redis-cli {node} PING", "slotgate remove {id} {any}"],
     ),
     known(
         "suspected",

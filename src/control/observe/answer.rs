@@ -2,6 +2,7 @@
 
 use super::{ObserveError, observe_node};
 use crate::backend::Credentials;
+use crate::control::mark::{DelayMark, GuardMark};
 use crate::control::node_client::{NodeClient, NodeError, Reply};
 use crate::control::view::{Observation, Silent};
 use std::collections::HashMap;
@@ -26,9 +27,24 @@ pub struct Facts {
 pub struct HealSettings {
     /// `cluster-announce-ip` is set: the node does not learn its address from others.
     pub is_announced: bool,
+    /// `cluster-node-timeout` as it is now.
     pub node_timeout: Duration,
     /// `cluster-migration-barrier`, in which a guard leaves its mark.
     pub migration_barrier: u64,
+    /// First copies begin at once for a while, and nobody has put that back.
+    pub delay_mark: Option<DelayMark>,
+}
+
+impl HealSettings {
+    /// What a guard left.
+    pub fn guard_mark(&self) -> Option<GuardMark> {
+        GuardMark::read(self.migration_barrier)
+    }
+
+    /// `cluster-node-timeout` as the operator set it.
+    pub fn usual_node_timeout(&self) -> Duration {
+        self.guard_mark().map_or(self.node_timeout, |mark| mark.node_timeout)
+    }
 }
 
 /// How a replica hangs on its primary.
@@ -85,15 +101,21 @@ async fn ask(addr: SocketAddr, credentials: &Credentials, limit: Duration) -> Re
 /// # Errors
 /// The connection failed.
 pub async fn ask_facts(client: &mut NodeClient) -> Result<Facts, NodeError> {
-    let questions: [&[&str]; 3] =
-        [&["CLIENT", "INFO"], &["INFO", "replication"], &["CONFIG", "GET", "cluster-*"]];
+    let questions: [&[&str]; 4] = [
+        &["CLIENT", "INFO"],
+        &["INFO", "replication"],
+        &["CONFIG", "GET", "cluster-*"],
+        &["CONFIG", "GET", "repl-diskless-sync-max-replicas"],
+    ];
     let mut replies = client.call_all(&questions).await?.into_iter();
     let mut text = || replies.next().and_then(Result::ok);
-    let (own, replication, config) = (text(), text(), text());
+    let (own, replication, config, sync) = (text(), text(), text(), text());
     Ok(Facts {
         local: own.as_ref().and_then(bytes_of).and_then(|text| parse_local(&text)),
         link: replication.as_ref().and_then(bytes_of).map(|text| parse_link(&text)).unwrap_or_default(),
-        settings: config.as_ref().and_then(parse_settings),
+        settings: config
+            .zip(sync)
+            .and_then(|(config, sync)| parse_settings(&[words(&config), words(&sync)].concat())),
     })
 }
 
@@ -123,15 +145,23 @@ fn parse_link(text: &str) -> Link {
     }
 }
 
-/// Names and values in turn.
-fn parse_settings(reply: &Reply) -> Option<HealSettings> {
-    let Reply::Array(words) = reply else { return None };
-    let words: Vec<String> = words.iter().filter_map(bytes_of).collect();
+/// Names and values in turn, as `CONFIG GET` answers.
+fn words(reply: &Reply) -> Vec<String> {
+    match reply {
+        Reply::Array(words) => words.iter().filter_map(bytes_of).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn parse_settings(words: &[String]) -> Option<HealSettings> {
     let of = |name: &str| words.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str());
     Some(HealSettings {
         is_announced: of("cluster-announce-ip").is_some_and(|ip| !ip.is_empty()),
         node_timeout: Duration::from_millis(of("cluster-node-timeout")?.parse().ok()?),
         migration_barrier: of("cluster-migration-barrier")?.parse().ok()?,
+        delay_mark: of("repl-diskless-sync-max-replicas")
+            .and_then(|value| value.parse().ok())
+            .and_then(DelayMark::read),
     })
 }
 
@@ -161,9 +191,28 @@ mod tests {
         let words =
             ["cluster-announce-ip", "", "cluster-node-timeout", "5000", "cluster-migration-barrier", "1"];
         let reply = Reply::Array(words.into_iter().map(|word| Reply::BulkString(word.into())).collect());
-        let expected =
-            HealSettings { is_announced: false, node_timeout: Duration::from_secs(5), migration_barrier: 1 };
-        assert_eq!(parse_settings(&reply), Some(expected));
-        assert_eq!(parse_settings(&Reply::Array(Vec::new())), None);
+        let expected = HealSettings {
+            is_announced: false,
+            node_timeout: Duration::from_secs(5),
+            migration_barrier: 1,
+            delay_mark: None,
+        };
+        assert_eq!(parse_settings(&super::words(&reply)), Some(expected));
+        assert_eq!(parse_settings(&[]), None);
+    }
+
+    #[test]
+    fn marks_say_what_the_settings_were_before() {
+        let words = [
+            ("cluster-announce-ip", ""),
+            ("cluster-node-timeout", "1000"),
+            ("cluster-migration-barrier", "15000001"),
+            ("repl-diskless-sync-max-replicas", "105002"),
+        ];
+        let words: Vec<String> =
+            words.iter().flat_map(|(name, value)| [*name, *value]).map(Into::into).collect();
+        let settings = parse_settings(&words).unwrap();
+        assert_eq!(settings.usual_node_timeout(), Duration::from_secs(15));
+        assert_eq!(settings.delay_mark, Some(DelayMark { delay: 5, max_replicas: 2 }));
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! Nothing here may lose data: what might is a finding, with the command that a person may run.
 
-use super::{heal_addresses, heal_guard, heal_leavers, heal_links, heal_newcomers, heal_orphans};
+use super::{
+    heal_addresses, heal_delays, heal_guard, heal_leavers, heal_links, heal_newcomers, heal_orphans,
+};
 use crate::control::action::Action;
 use crate::control::memory::Memory;
 use crate::control::survey::Survey;
@@ -73,6 +75,7 @@ pub fn heal(case: Case<'_>) -> Plan {
     heal_addresses::heal(case, &wrong, &mut plan);
     heal_links::heal(case, &mut plan);
     heal_guard::lift(case, &mut plan);
+    heal_delays::heal(case, &mut plan);
     if wrong.is_empty() && !heal_guard::is_held(case.survey) {
         heal_orphans::heal(case, &mut plan);
         heal_newcomers::heal(case, &mut plan);

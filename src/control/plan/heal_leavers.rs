@@ -4,7 +4,7 @@
 //! operator's list of nodes is forgotten, after a long silence, when every other member answers and all
 //! hold it for failed, own its slots and follow others.
 
-use super::heal::{Case, Plan, redis_cli};
+use super::heal::{Case, Plan};
 use crate::control::action::Action;
 use crate::control::observe::Flags;
 use crate::topology::NodeId;
@@ -36,12 +36,12 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
             }
         } else {
             let text = format!(
-                "the member {} has not answered for {} minutes: start it again, or, if it is gone for good, let \
-                 every node forget it within a minute (slotgate does that for nodes that are not in --seed-file)",
+                "the member {} has not answered for {} minutes: start it again, or, if it is gone for good, remove it \
+                 (slotgate does that for nodes that are not in --seed-file)",
                 leaver.short(),
                 PATIENCE.as_secs() / 60
             );
-            let command = redis_cli(view.nodes[0].view.asked, &format!("CLUSTER FORGET {leaver}"));
+            let command = format!("slotgate remove {leaver} {}", view.nodes[0].view.asked);
             plan.note("gone-member", text, Some(command));
         }
     }

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::control::action::{Action, Party};
+use crate::control::mark::GuardMark;
 use crate::control::observe::{Answer, ClusterInfo, Facts, HealSettings, Link, NodeInfo, Role, parse_nodes};
-use crate::control::plan::heal_guard::MARK;
+use crate::control::plan::heal_guard::HASTY;
 use crate::control::view::{NodeView, Observation};
 use crate::topology::NodeId;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub(super) struct Model {
     pub(super) dials: Option<SocketAddr>,
     pub(super) is_guarded: bool,
     pub(super) barrier: u64,
+    pub(super) node_timeout: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +68,7 @@ impl World {
             dials: (n >= PRIMARIES).then(|| host((n - PRIMARIES) as u8)),
             is_guarded: false,
             barrier: 1,
+            node_timeout: NODE_TIMEOUT,
         };
         World {
             nodes: (0..6).map(model).collect(),
@@ -126,7 +129,8 @@ impl World {
         };
         let mut text = line(node.id, node.own, true);
         text.extend(node.others.iter().map(|(n, addr)| line(*n, *addr, false)));
-        let cluster = ClusterInfo { is_ok: true, ..ClusterInfo::default() };
+        let is_ok = node.accused.iter().all(|n| self.node(*n).slots.is_empty());
+        let cluster = ClusterInfo { is_ok, ..ClusterInfo::default() };
         let role = match node.dials {
             None => Role::Primary,
             Some(dials) => Role::Replica {
@@ -144,8 +148,9 @@ impl World {
                 local: Some(node.at),
                 settings: Some(HealSettings {
                     is_announced: false,
-                    node_timeout: NODE_TIMEOUT,
+                    node_timeout: node.node_timeout,
                     migration_barrier: node.barrier,
+                    delay_mark: None,
                 }),
                 link: Link { down_for: Some(Duration::ZERO), is_syncing: false, offset: 7 },
             },
@@ -188,11 +193,19 @@ impl World {
             }
             Action::Guard { .. } => {
                 let node = self.node_mut(teller);
-                (node.is_guarded, node.barrier) = (true, node.barrier + MARK);
+                let mark = GuardMark { node_timeout: node.node_timeout, barrier: node.barrier };
+                (node.is_guarded, node.barrier) = (true, mark.write().unwrap());
+            }
+            Action::Hasten { .. } => {
+                let node = self.node_mut(teller);
+                assert!(node.is_guarded && GuardMark::read(node.barrier).is_some(), "{node:?}");
+                node.node_timeout = HASTY;
             }
             Action::Unguard { .. } => {
                 let node = self.node_mut(teller);
-                (node.is_guarded, node.barrier) = (false, node.barrier - MARK);
+                let mark = GuardMark::read(node.barrier).unwrap();
+                (node.is_guarded, node.barrier) = (false, mark.barrier);
+                node.node_timeout = mark.node_timeout;
             }
             Action::Relink { primary, .. } | Action::Replicate { primary, .. } => {
                 let known = self.node(teller).others.iter().find(|(n, _)| *n == place(primary));
@@ -260,7 +273,11 @@ impl World {
             }
             let follows_living = node.primary.is_some_and(|primary| self.node(primary).is_up);
             assert!(!follows_living || self.is_link_up(node), "{node:?}");
-            assert_eq!((node.is_guarded, node.barrier), (false, 1), "{node:?}");
+            assert_eq!(
+                (node.is_guarded, node.barrier, node.node_timeout),
+                (false, 1, NODE_TIMEOUT),
+                "{node:?}"
+            );
         }
         assert_eq!(self.plan().steps, [], "a second plan");
     }

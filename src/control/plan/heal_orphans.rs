@@ -1,18 +1,19 @@
 //! heal, orphans: slots whose primary is gone go to a replica that lives. Pure.
 //!
-//! The nodes elect by themselves within seconds; this is for when they did not. Only with the votes of
-//! the majority (`CLUSTER FAILOVER FORCE`) and from a copy that was followed until the primary was lost;
-//! everything else is for a person to decide.
+//! The nodes elect by themselves once gossip has brought the suspicions of most primaries together, and half
+//! a second to a second after that. We ask all of them, so we know first, and let the best replica ask for
+//! votes at once. Only with the votes of the majority (`CLUSTER FAILOVER FORCE`) and from a copy that was
+//! followed until the primary was lost; everything else is for a person to decide.
 
 use super::heal::{Case, Plan, redis_cli};
 use crate::control::action::Action;
-use crate::control::observe::Flags;
+use crate::control::observe::{Flags, NodeLine};
 use crate::control::view::Observation;
 use crate::topology::{NodeId, SlotRange};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// An election takes a second or two once the primary is held for failed.
+/// So long a primary is silent before it is said that no majority is there to elect its successor.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// `cluster-replica-validity-factor` is 10 by default: so many node timeouts a copy may be older.
 const VALIDITY: u32 = 10;
@@ -30,25 +31,23 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
         view.nodes.iter().filter(|node| !node.view.myself().slots.is_empty()).collect();
     let has_majority = voters.len() * 2 > owners.len();
     for (primary, slots) in &owners {
-        let is_failed = |voter: &&&Observation| {
-            let line = voter.view.line(*primary);
-            line.is_some_and(|line| line.flags.has(Flags::FAILED) && !line.slots.is_empty())
-        };
-        let failed_for = case.memory.failed_for(*primary, case.now).unwrap_or_default();
+        let accuses = |voter: &&&Observation| voter.view.line(*primary).is_some_and(is_accused);
         let is_lost = match has_majority {
-            true => voters.iter().filter(is_failed).count() * 2 > owners.len(),
+            true => voters.iter().filter(accuses).count() * 2 > owners.len(),
             // Without a majority nobody may call anybody failed.
             false => case.memory.silent_for(*primary, case.now).is_some_and(|silent| silent >= PATIENCE),
         };
-        if view.of(*primary).is_some()
-            || !is_lost
-            || (has_majority && failed_for < node_timeout(case).max(PATIENCE))
-        {
+        if view.of(*primary).is_some() || !is_lost {
             continue;
         }
         let slots = slots.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         orphan(case, *primary, &slots, has_majority, plan);
     }
+}
+
+/// An owner of slots that a node has not reached for its node timeout, or holds for failed.
+pub fn is_accused(line: &NodeLine) -> bool {
+    !line.slots.is_empty() && (line.flags.has(Flags::SUSPECT) || line.flags.has(Flags::FAILED))
 }
 
 fn orphan(case: Case<'_>, primary: NodeId, slots: &str, has_majority: bool, plan: &mut Plan) {
@@ -100,8 +99,9 @@ fn orphan(case: Case<'_>, primary: NodeId, slots: &str, has_majority: bool, plan
 }
 
 fn node_timeout(case: Case<'_>) -> Duration {
-    let timeouts = case.survey.view.nodes.iter().filter_map(|node| {
-        case.survey.facts(node.view.id())?.settings.as_ref().map(|settings| settings.node_timeout)
-    });
+    let timeouts =
+        case.survey.view.nodes.iter().filter_map(|node| {
+            Some(case.survey.facts(node.view.id())?.settings.as_ref()?.usual_node_timeout())
+        });
     timeouts.max().unwrap_or_default()
 }

@@ -12,9 +12,10 @@ pub use status::{Done, ManageStatus, Phase, Report};
 use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::{Seed, SeedFile};
+use super::journal::{Journal, Store};
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
-use super::plan::heal::{Case, Plan, heal};
+use super::plan::heal::{Case, Finding, Plan, heal};
 use super::problem::problems;
 use super::survey::Survey;
 use super::view::Silent;
@@ -32,6 +33,8 @@ use tokio::time::{Instant, interval, sleep_until};
 const CALM: Duration = Duration::from_secs(5);
 /// How often one that is not in order is: gossip passes once a second.
 const ALERT: Duration = Duration::from_secs(1);
+/// And while an owner of slots does not answer: what its shard's writes wait for is found soon.
+const ALARM: Duration = Duration::from_millis(250);
 /// Hints of one burst count as one.
 const SHORTEST: Duration = Duration::from_millis(200);
 /// A look may take at most this part of the time.
@@ -53,6 +56,8 @@ pub struct Config {
     pub seed_file: Option<PathBuf>,
     /// While this file exists, nothing is done.
     pub pause_file: Option<PathBuf>,
+    /// Where what no node can tell is kept for the next manager.
+    pub journal_file: Option<PathBuf>,
     pub credentials: Credentials,
     /// The limit for each step of asking one node.
     pub limit: Duration,
@@ -65,19 +70,25 @@ pub async fn run(
     status: Arc<ManageStatus>,
     cancelled: impl Future<Output = ()>,
 ) {
-    let manager = Manager {
-        seed_file: config.seed_file.clone().map(SeedFile::new),
-        file_seeds: Vec::new(),
-        memory: Memory::default(),
-        members: BTreeSet::new(),
-        backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
-        config,
-        shared,
-        status,
+    let managed = async {
+        let journal = Journal::open(config.journal_file.clone().map(Store::File)).await;
+        let (ours, newcomers) = journal.members();
+        let manager = Manager {
+            seed_file: config.seed_file.clone().map(SeedFile::new),
+            file_seeds: Vec::new(),
+            memory: Memory::of(ours, newcomers),
+            journal,
+            members: BTreeSet::new(),
+            backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            config,
+            shared,
+            status,
+        };
+        manager.run().await;
     };
     tokio::select! {
         () = cancelled => {}
-        () = manager.run() => {}
+        () = managed => {}
     }
 }
 
@@ -94,6 +105,7 @@ struct Manager {
     seed_file: Option<SeedFile>,
     file_seeds: Vec<Seed>,
     memory: Memory,
+    journal: Journal,
     /// Where members answered or were said to be at the last look.
     members: BTreeSet<SocketAddr>,
     backoff: Backoff,
@@ -107,18 +119,20 @@ impl Manager {
             let began = Instant::now();
             let Pause { shortest, longest } = self.round().await;
             let ended = Instant::now();
-            let shortest = shortest.max((ended - began).min(ALERT) * BUSY_SHARE);
+            let shortest = shortest.max((ended - began).min(ALARM) * BUSY_SHARE);
+            let (mut wake, mut is_hinted) = (ended + longest.max(shortest), false);
             loop {
                 tokio::select! {
-                    () = sleep_until(ended + longest.max(shortest)) => break,
-                    () = self.shared.unrest() => {
-                        sleep_until(ended + shortest).await;
-                        break;
-                    }
+                    // The file first: hints come all the time while nobody is served, and it may say why.
+                    biased;
                     _ = file_tick.tick(), if self.seed_file.is_some() => {
                         if self.read_seed_file().await {
                             break;
                         }
+                    }
+                    () = sleep_until(wake) => break,
+                    () = self.shared.unrest(), if !is_hinted => {
+                        (wake, is_hinted) = (ended + shortest, true);
                     }
                 }
             }
@@ -133,8 +147,10 @@ impl Manager {
         let survey = Survey::new(answers, silent, self.memory.ours(), &named);
         self.members = survey.view.nodes.iter().flat_map(|node| told(&node.view)).collect();
         self.memory.learn(&survey, now);
+        self.journal.know(self.memory.ours(), self.memory.newcomers()).await;
         let listed = self.seed_file.is_some().then_some(&named);
-        let plan = heal(Case { survey: &survey, memory: &self.memory, now, listed });
+        let mut plan = heal(Case { survey: &survey, memory: &self.memory, now, listed });
+        plan.findings.extend(self.of_journal(&survey));
         let problems = match survey.view.nodes.is_empty() {
             true => vec![("nobody-answers", "no member of the cluster answers".to_string())],
             false => problems(&survey.view, None).iter().map(|p| (p.kind(), p.to_string())).collect(),
@@ -143,8 +159,17 @@ impl Manager {
         let is_healthy =
             problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
         self.status.planned(&plan, problems, is_healthy, is_paused);
+        if is_healthy {
+            self.journal.mended();
+        }
         if plan.steps.is_empty() || is_paused {
-            return Pause { shortest: SHORTEST, longest: if is_healthy { CALM } else { ALERT } };
+            let has_lost_owner = !is_paused && self.has_lost_owner(&survey);
+            let longest = match is_healthy {
+                true => CALM,
+                false if has_lost_owner => ALARM,
+                false => ALERT,
+            };
+            return Pause { shortest: SHORTEST, longest };
         }
         match self.act(&survey, &plan).await {
             0 => {
@@ -161,13 +186,20 @@ impl Manager {
         }
     }
 
+    /// Whether a member that owns slots answers nowhere.
+    fn has_lost_owner(&self, survey: &Survey) -> bool {
+        let mut lines = survey.view.nodes.iter().flat_map(|node| node.view.members());
+        lines.any(|line| !line.slots.is_empty() && survey.view.of(line.id).is_none())
+    }
+
     /// Carries the steps out; gives how many failed.
     async fn act(&mut self, survey: &Survey, plan: &Plan) -> usize {
         let mut ours = self.memory.ours().clone();
         ours.extend(survey.newcomers.iter().map(|node| node.view.id()));
         let actor = Actor::new(self.config.credentials.clone(), self.config.limit, ours);
+        self.journal.begin(plan.steps.iter().map(|step| (step.action.to_string(), step.reason))).await;
         let mut failed = 0;
-        for step in &plan.steps {
+        for (place, step) in plan.steps.iter().enumerate() {
             // A pause counts from the next step on.
             if self.is_paused() {
                 break;
@@ -176,14 +208,17 @@ impl Manager {
             let now = Instant::now().into_std();
             match (&step.action, &acted) {
                 (Action::Meet { other, .. }, Ok(_)) if step.reason == "newcomer" => {
-                    self.memory.invite(other.id)
+                    self.memory.invite(other.id);
+                    self.journal.know(self.memory.ours(), self.memory.newcomers()).await;
                 }
                 (Action::Relink { node, .. }, Ok(Acted::Done)) => self.memory.relinked(node.id, now),
                 _ => {}
             }
             failed += usize::from(acted.is_err());
-            self.status.acted(step, &acted);
+            let result = self.status.acted(step, &acted);
+            self.journal.tried(place, result).await;
         }
+        self.journal.end().await;
         failed
     }
 
@@ -235,6 +270,24 @@ impl Manager {
             }
             Ok(None) | Err(_) => false,
         }
+    }
+
+    /// What there is to say of the journal.
+    fn of_journal(&self, survey: &Survey) -> Vec<Finding> {
+        let say = |kind, text: String, is_wrong| Finding { kind, text, command: None, is_wrong };
+        let mut findings = Vec::new();
+        let is_of_others = survey.view.nodes.is_empty() && !survey.strangers.is_empty();
+        if let Some(file) = self.config.journal_file.as_ref().filter(|_| is_of_others) {
+            let text = format!(
+                "the nodes that answer are not of the cluster that was managed until now: if they are the ones to \
+                 manage, remove the journal {} and start again",
+                file.display()
+            );
+            findings.push(say("another-cluster", text, true));
+        }
+        findings.extend(self.journal.cut_short().map(|text| say("cut-short", text.into(), false)));
+        findings.extend(self.journal.trouble().map(|text| say("journal", text.into(), false)));
+        findings
     }
 
     fn is_paused(&self) -> bool {

@@ -171,7 +171,8 @@ impl ManageStatus {
         inner.plan = plan.steps.iter().take(MOST_TOLD).map(planned).collect();
     }
 
-    pub(super) fn acted(&self, step: &Step, acted: &Result<Acted, ActError>) {
+    /// Takes in what a step came to; gives it in a word.
+    pub(super) fn acted(&self, step: &Step, acted: &Result<Acted, ActError>) -> &'static str {
         let (action, reason) = (step.action.to_string(), step.reason);
         let (result, error) = match acted {
             Ok(Acted::Done) => ("done", None),
@@ -189,6 +190,7 @@ impl ManageStatus {
             inner.actions.pop_front();
         }
         inner.actions.push_back(Done { at, action, reason, result, error });
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

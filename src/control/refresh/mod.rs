@@ -56,9 +56,6 @@ pub struct Config {
     pub refresh: Duration,
     /// The limit for each step of asking one node.
     pub limit: Duration,
-    /// Once a cluster is known, seeds never lead to another one: an address may belong to a stranger by
-    /// now, and what clients write there would be lost to them.
-    pub stays_with_cluster: bool,
 }
 
 impl Default for Config {
@@ -69,7 +66,6 @@ impl Default for Config {
             credentials: Credentials::default(),
             refresh: Duration::from_secs(10),
             limit: Duration::from_secs(1),
-            stays_with_cluster: false,
         }
     }
 }
@@ -154,18 +150,20 @@ impl Refresh {
             let outcome = self.look().await;
             let ended = Instant::now();
             let pause = self.cadence.after(outcome, ended - began, ended.into_std(), fastrand::f64());
+            let (mut wake, mut is_hinted) = (ended + pause.longest, false);
             loop {
                 tokio::select! {
-                    () = sleep_until(ended + pause.longest) => break,
-                    () = self.shared.stale_hinted() => {
-                        self.cadence.hinted(Instant::now().into_std());
-                        sleep_until(ended + pause.shortest).await;
-                        break;
-                    }
+                    // The file first: hints come all the time while nobody is served, and it may say why.
+                    biased;
                     _ = file_tick.tick(), if self.seed_file.is_some() => {
                         if self.read_seed_file().await {
                             break;
                         }
+                    }
+                    () = sleep_until(wake) => break,
+                    () = self.shared.stale_hinted(), if !is_hinted => {
+                        self.cadence.hinted(Instant::now().into_std());
+                        (wake, is_hinted) = (ended + pause.shortest, true);
                     }
                 }
             }
@@ -256,7 +254,9 @@ impl Refresh {
         }
         if look.good(current) == 0 {
             let mut seeds = self.resolve_seeds(&mut look).await;
-            let may_lead = !self.config.stays_with_cluster || current.nodes().is_empty();
+            // Once a cluster is known, seeds never lead to another one: an address may belong to a stranger
+            // by now, and what clients write there would be lost to them.
+            let may_lead = current.nodes().is_empty();
             for (view, is_seed) in &mut look.views {
                 *is_seed |= may_lead && seeds.contains(&view.asked);
             }

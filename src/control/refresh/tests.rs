@@ -167,9 +167,9 @@ async fn a_strange_cluster_at_a_known_address_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_seed_that_leads_to_another_cluster_is_not_followed_when_we_stay_with_ours() {
+async fn a_seed_that_leads_to_another_cluster_is_not_followed() {
     let (one, two) = two_nodes().await;
-    let running = start(Config { stays_with_cluster: true, ..config(&[&one]) });
+    let running = start(config(&[&one]));
     wait_for("all slots covered", || running.shared.load().covered() == SLOTS).await;
     let stranger = FakeNode::start().await;
     stranger.say("0-16383", &[]);

@@ -1,7 +1,7 @@
 //! One situation each, played through event by event.
 
 use super::cluster::slot_of;
-use super::large::streaming;
+use super::large::read_by_a_slow_client;
 use super::world::World;
 use crate::proxy::config::Config;
 use std::time::Duration;
@@ -68,12 +68,7 @@ fn a_command_for_one_shard_does_not_wait_for_an_earlier_one_to_another() {
 
 #[test]
 fn nothing_follows_a_reply_that_was_cut() {
-    let mut world = World::new(streaming());
-    let client = world.connect();
-    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5_000_000));
-    world.take(client, 1000);
-    world.send(client, "GET {a}1");
-    world.settle();
+    let (mut world, client) = read_by_a_slow_client();
     world.advance(Duration::from_secs(100));
     world.take(client, usize::MAX);
     world.settle();

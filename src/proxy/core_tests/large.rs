@@ -26,6 +26,17 @@ fn begin_large_read(world: &mut World) -> (usize, usize) {
     (client, pipe)
 }
 
+/// A client that takes a thousand bytes of a large reply.
+pub fn read_by_a_slow_client() -> (World, usize) {
+    let mut world = World::new(streaming());
+    let client = world.connect();
+    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5_000_000));
+    world.take(client, 1000);
+    world.send(client, "GET {a}1");
+    world.settle();
+    (world, client)
+}
+
 #[test]
 fn a_large_reply_reaches_its_client_whole() {
     let mut world = World::new(streaming());
@@ -178,12 +189,7 @@ fn a_large_read_that_fails_when_asked_again_leaves_no_gate() {
 
 #[test]
 fn a_client_that_does_not_read_its_large_reply_holds_up_the_node_and_no_memory() {
-    let mut world = World::new(streaming());
-    let client = world.connect();
-    world.cluster.data[1].insert("{a}1".into(), "v".repeat(5_000_000));
-    world.take(client, 1000);
-    world.send(client, "GET {a}1");
-    world.settle();
+    let (mut world, client) = read_by_a_slow_client();
     let waiting = world.core.sessions[world.clients[client].ix.unwrap()].unwritten();
     assert!(waiting < 1 << 20, "{waiting} bytes wait");
     world.take(client, usize::MAX);

@@ -3,94 +3,13 @@
 //! nothing is left behind.
 
 use super::cluster::{TAGS, slot_of};
+use super::steps::{CLIENTS, Step, What, traffic, trouble};
 use super::world::World;
 use crate::proxy::config::Config;
 use crate::resp::write_request;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
-
-const CLIENTS: usize = 3;
-
-/// One thing that happens. Numbers are taken modulo what there is.
-#[derive(Debug, Clone)]
-enum Step {
-    Send {
-        client: usize,
-        what: What,
-        tag: usize,
-        other: usize,
-    },
-    Arrive {
-        client: usize,
-        count: usize,
-    },
-    /// A client's socket takes so many more bytes.
-    Take {
-        client: usize,
-        room: usize,
-    },
-    Leave {
-        client: usize,
-    },
-    Run {
-        wire: usize,
-        count: usize,
-    },
-    Deliver {
-        wire: usize,
-        count: usize,
-    },
-    Clog {
-        wire: usize,
-        room: usize,
-    },
-    Cut {
-        wire: usize,
-    },
-    BeginMove {
-        tag: usize,
-    },
-    MoveKey {
-        tag: usize,
-    },
-    FinishMove {
-        tag: usize,
-    },
-    Refuse {
-        node: usize,
-        why: usize,
-    },
-    Accept {
-        node: usize,
-    },
-    FailOver {
-        shard: usize,
-    },
-    Publish,
-    Load,
-    Advance {
-        milliseconds: u64,
-    },
-    Settle,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum What {
-    Read,
-    Set,
-    Append,
-    LargeSet,
-    LargeAppend,
-    /// Two keys of one slot.
-    Pair,
-    SetMany,
-    GetMany,
-    Transaction,
-    Watched,
-    Ping,
-    Size,
-}
 
 /// What a client may get for a command.
 #[derive(Debug, Clone)]
@@ -216,6 +135,11 @@ fn play(steps: Vec<Step>) -> (World, Vec<Script>) {
             Step::Refuse { node, why } => world.cluster.refusals[node] = Some(REFUSALS[why % REFUSALS.len()]),
             Step::Accept { node } => world.cluster.refusals[node] = None,
             Step::FailOver { shard } => world.fail_over(shard),
+            Step::AnnounceHandOver { shard, milliseconds } => {
+                world.announce_hand_over(shard, Duration::from_millis(milliseconds))
+            }
+            Step::AnnounceEnd { shard } => world.announce_end(shard),
+            Step::HandOver { shard, is_told } => world.hand_over(shard, is_told),
             Step::Publish => world.publish(),
             Step::Load => {
                 world.core.load_topology();
@@ -324,67 +248,6 @@ fn check(steps: Vec<Step>, may_fail: bool) {
     }
 }
 
-fn what() -> impl Strategy<Value = What> {
-    prop_oneof![
-        6 => Just(What::Read),
-        4 => Just(What::Set),
-        6 => Just(What::Append),
-        1 => Just(What::LargeSet),
-        1 => Just(What::LargeAppend),
-        2 => Just(What::Pair),
-        2 => Just(What::SetMany),
-        2 => Just(What::GetMany),
-        2 => Just(What::Transaction),
-        1 => Just(What::Watched),
-        1 => Just(What::Ping),
-        1 => Just(What::Size),
-    ]
-}
-
-/// A few bytes, or all.
-fn count() -> impl Strategy<Value = usize> {
-    prop_oneof![1 => 1..200usize, 3 => Just(usize::MAX)]
-}
-
-fn send() -> impl Strategy<Value = Step> {
-    // Two tags are enough to meet often, and are of two shards.
-    (0..CLIENTS, what(), 1..3usize, 0..2usize).prop_map(|(client, what, tag, other)| Step::Send {
-        client,
-        what,
-        tag,
-        other,
-    })
-}
-
-fn traffic() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        8 => send(),
-        6 => (0..CLIENTS, count()).prop_map(|(client, count)| Step::Arrive { client, count }),
-        8 => (0..9usize, 1..5usize).prop_map(|(wire, count)| Step::Run { wire, count }),
-        8 => (0..9usize, count()).prop_map(|(wire, count)| Step::Deliver { wire, count }),
-        1 => (0..CLIENTS, count()).prop_map(|(client, room)| Step::Take { client, room }),
-        1 => (0..9usize, count()).prop_map(|(wire, room)| Step::Clog { wire, room }),
-        2 => (0..400u64).prop_map(|milliseconds| Step::Advance { milliseconds }),
-        1 => Just(Step::Settle),
-        1 => Just(Step::Publish),
-        1 => Just(Step::Load),
-        2 => (1..3usize).prop_map(|tag| Step::MoveKey { tag }),
-    ]
-}
-
-fn trouble() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        3 => (0..9usize).prop_map(|wire| Step::Cut { wire }),
-        4 => (1..3usize).prop_map(|tag| Step::BeginMove { tag }),
-        3 => (1..3usize).prop_map(|tag| Step::FinishMove { tag }),
-        2 => (0..4usize, 0..3usize).prop_map(|(node, why)| Step::Refuse { node, why }),
-        3 => (0..4usize).prop_map(|node| Step::Accept { node }),
-        1 => (0..2usize).prop_map(|shard| Step::FailOver { shard }),
-        1 => (0..CLIENTS).prop_map(|client| Step::Leave { client }),
-        1 => Just(Step::Advance { milliseconds: 11_000 }),
-    ]
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
@@ -404,6 +267,20 @@ proptest! {
     ) {
         let is_quick = |step: &Step| !matches!(step, Step::Send { what: What::LargeSet | What::LargeAppend | What::Watched, .. });
         let steps = [before, vec![Step::BeginMove { tag }], moving, vec![Step::FinishMove { tag }], after].concat();
+        check(steps.into_iter().filter(is_quick).collect(), false);
+    }
+
+    #[test]
+    fn shards_that_change_hands_cost_no_client_an_error(
+        before in proptest::collection::vec(traffic(), 1..60),
+        held in proptest::collection::vec(traffic(), 1..60),
+        after in proptest::collection::vec(traffic(), 1..60),
+        shard in 0..2usize,
+        is_told: bool,
+    ) {
+        let is_quick = |step: &Step| !matches!(step, Step::Send { what: What::LargeSet | What::LargeAppend | What::Watched, .. });
+        let announced = vec![Step::AnnounceHandOver { shard, milliseconds: 2000 }];
+        let steps = [before, announced, held, vec![Step::HandOver { shard, is_told }], after].concat();
         check(steps.into_iter().filter(is_quick).collect(), false);
     }
 }

@@ -2,7 +2,7 @@
 //! to; sockets are edge-triggered as the worker's are: what is not read when it comes is not read until
 //! the core asks for it.
 
-use super::cluster::{Cluster, Link, TAGS, addr, text};
+use super::cluster::{Cluster, Link, addr, text};
 use crate::backend::{MAX_SLICES, Phase};
 use crate::command::Table;
 use crate::proxy::config::Config;
@@ -48,7 +48,7 @@ pub struct World {
     pub clients: Vec<Client>,
     pub wires: BTreeMap<usize, Wire>,
     pub shared: Arc<SharedTopology>,
-    start: Instant,
+    pub start: Instant,
     pub elapsed: Duration,
 }
 
@@ -315,17 +315,6 @@ impl World {
         self.work();
     }
 
-    /// A shard's primary dies and its replica takes over.
-    pub fn fail_over(&mut self, shard: usize) {
-        let old = self.cluster.primaries[shard];
-        self.cluster.primaries[shard] = (old + 2) % 4;
-        self.cluster.is_alive[old] = false;
-        self.cluster.is_alive[(old + 2) % 4] = true;
-        for ix in self.wires_to(old) {
-            self.cut(ix);
-        }
-    }
-
     pub fn wires_to(&self, node: usize) -> Vec<usize> {
         self.wires.iter().filter(|(_, wire)| wire.link.node == node).map(|(ix, _)| *ix).collect()
     }
@@ -378,60 +367,6 @@ impl World {
                 self.deliver(ix, usize::MAX);
             }
         }
-    }
-
-    /// Heals everything, lets time pass until nothing is held, and checks that nothing was left behind.
-    pub fn heal(&mut self) {
-        self.cluster.is_alive = [true; 4];
-        self.cluster.refusals = [None; 4];
-        TAGS.iter().for_each(|tag| self.cluster.finish_move(super::cluster::slot_of(tag)));
-        self.publish();
-        self.core.load_topology();
-        (0..self.clients.len()).for_each(|client| self.take(client, usize::MAX));
-        for ix in self.wires.keys().copied().collect::<Vec<_>>() {
-            self.clog(ix, usize::MAX);
-        }
-        self.settle();
-        for _ in 0..200 {
-            self.advance(Duration::from_millis(20));
-            self.settle();
-        }
-        self.check_clean();
-    }
-
-    /// Checks that nothing is under way and that all that was lent came back.
-    pub fn check_clean(&self) {
-        let held: Vec<_> = self.core.held.iter().chain(&self.core.parked).collect();
-        assert!(held.is_empty() && self.core.stats.shares.held_bytes() == 0, "held: {held:?}");
-        for (ix, session) in &self.core.sessions {
-            assert_eq!((session.held_requests, session.held_bytes), (0, 0), "session {ix} has requests held");
-            assert!(session.gates.is_empty(), "session {ix} has gates: {:?}", session.gates);
-            assert!(session.pipeline.is_empty(), "session {ix} owes replies");
-            assert!(session.busy.is_none(), "session {ix} is busy: {:?}", session.busy);
-            assert!(
-                !session.is_stalled && session.tail.is_empty(),
-                "session {ix} stalls: {}",
-                text(&session.tail)
-            );
-        }
-        let mut exclusive = 0;
-        for (ix, backend) in &self.core.backends {
-            assert!(backend.wire.flights.is_empty(), "backend {ix} owes replies");
-            assert!(backend.wire.outbox.is_empty(), "backend {ix} keeps bytes");
-            exclusive += usize::from(backend.lane == Lane::Exclusive);
-            if let Some(owner) = backend.owner {
-                let watch = self.core.sessions[owner.ix as usize].watch;
-                assert_eq!(watch.and_then(|watch| watch.backend), Some(ix), "backend {ix} never came back");
-            }
-        }
-        assert_eq!(self.core.stats.shares.exclusive(), exclusive);
-        let idle: Vec<usize> = self.core.idle_exclusive.values().flatten().copied().collect();
-        let is_idle = |ix: &usize| {
-            let backend = &self.core.backends[*ix];
-            backend.lane == Lane::Exclusive && backend.owner.is_none() && backend.wire.is_up()
-        };
-        assert!(idle.iter().all(is_idle), "taken for idle: {idle:?}");
-        assert_eq!(idle.iter().collect::<std::collections::HashSet<_>>().len(), idle.len());
     }
 
     /// The replies that a client got, one by one.

@@ -44,7 +44,7 @@ fn a_late_repair_keeps_the_roles_by_holding_elections_back_meanwhile() {
 }
 
 #[test]
-fn guards_that_a_killed_manager_left_are_lifted_and_the_operators_own_setting_stays() {
+fn guards_and_haste_that_a_killed_manager_left_are_taken_back_and_the_operators_own_setting_stays() {
     let (cluster, files, gateway) = start(50);
     drop(gateway);
     let own = cluster.addrs()[5];
@@ -52,7 +52,8 @@ fn guards_that_a_killed_manager_left_are_lifted_and_the_operators_own_setting_st
         let mut node = Client::connect(*addr);
         node.expect("CONFIG SET cluster-replica-no-failover yes", "+OK\r\n");
         if *addr != own {
-            node.expect("CONFIG SET cluster-migration-barrier 1000001", "+OK\r\n");
+            node.expect("CONFIG SET cluster-node-timeout 1000", "+OK\r\n");
+            node.expect("CONFIG SET cluster-migration-barrier 5000001", "+OK\r\n");
         }
     }
     let gateway = manage(&files, cluster.addrs());
@@ -61,6 +62,7 @@ fn guards_that_a_killed_manager_left_are_lifted_and_the_operators_own_setting_st
         let expected = if *addr == own { "yes" } else { "no" };
         assert_eq!(setting(*addr, "cluster-replica-no-failover"), expected);
         assert_eq!(setting(*addr, "cluster-migration-barrier"), "1");
+        assert_eq!(setting(*addr, "cluster-node-timeout"), "5000");
     }
 }
 
@@ -168,4 +170,58 @@ fn a_contact_that_was_planned_is_refused_when_a_stranger_took_the_address_meanwh
     for addr in ours.addrs().iter().chain(theirs.addrs()) {
         assert_eq!(state(*addr).len(), 3);
     }
+}
+
+#[test]
+fn a_manager_that_starts_anew_tells_its_cluster_from_another_one_at_its_old_addresses_by_the_journal() {
+    let (mut cluster, files, gateway) = start(61);
+    drop(gateway);
+    let mut other = RealCluster::start_like_pods(3, 62);
+    other.form(0);
+    let (before, others) = (roles(cluster.addrs()), roles(other.addrs()));
+    let old = cluster.addrs().to_vec();
+    let moved = elsewhere(&old, 63);
+    move_all(&mut cluster, &moved);
+    // All of the other one is where some of ours was.
+    other.move_to(&[(0, old[0]), (1, old[1]), (2, old[4])]);
+    files.list(&[&moved[..], &old[..2]].concat());
+    let gateway = manage(&files, &old[..2]);
+    wait_until("the repair is done", || status(&gateway)["phase"] == "healthy");
+    for addr in cluster.addrs() {
+        assert_eq!(state(*addr).len(), 6, "the other cluster came in");
+    }
+    assert_eq!((roles(cluster.addrs()), roles(other.addrs())), (before, others));
+    let report = status(&gateway);
+    let is_stranger = |finding: &Value| finding["kind"] == "stranger";
+    assert!(report["findings"].as_array().unwrap().iter().any(is_stranger), "{report}");
+    drop(gateway);
+
+    // With a journal of another cluster nothing is touched, and what to do is said.
+    let wrong = super::Files::new();
+    std::fs::copy(files.journal(), wrong.journal()).unwrap();
+    wrong.list(other.addrs());
+    let gateway = manage(&wrong, other.addrs());
+    let mut report = Value::Null;
+    wait_until("it says that the journal is another cluster's", || {
+        report = status(&gateway);
+        report["findings"].as_array().unwrap().iter().any(|finding| finding["kind"] == "another-cluster")
+    });
+    assert_eq!(report["plan"].as_array().map(Vec::len), Some(0), "{report}");
+}
+
+#[test]
+fn a_manager_that_cannot_write_its_journal_says_so_and_repairs_all_the_same() {
+    let (mut cluster, files, gateway) = start(64);
+    drop(gateway);
+    std::fs::remove_file(files.journal()).unwrap();
+    std::fs::create_dir(files.journal()).unwrap();
+    let gateway = manage(&files, cluster.addrs());
+    wait_for_phase(&gateway, "healthy");
+    let report = status(&gateway);
+    assert!(report["findings"][0]["text"].as_str().unwrap().contains("the journal"), "{report}");
+    let before = roles(cluster.addrs());
+    let moved = elsewhere(cluster.addrs(), 65);
+    move_all(&mut cluster, &moved);
+    files.list(&moved);
+    expect_healed(&cluster, &gateway, &before);
 }

@@ -6,6 +6,8 @@ pub mod both;
 pub mod client;
 pub mod fake_node;
 pub mod gateway;
+pub mod keys;
+pub mod killer;
 pub mod payload;
 pub mod program;
 pub mod real_cluster;

@@ -93,10 +93,15 @@ impl RealCluster {
     /// Nodes in cluster mode that have yet to meet, with an address each (127.0.`net`.1 and on) that others
     /// learn as they do of pods.
     pub fn start_like_pods(count: usize, net: u8) -> RealCluster {
+        RealCluster::start_like_pods_with(count, net, &[])
+    }
+
+    /// The same with more lines for each node's configuration file.
+    pub fn start_like_pods_with(count: usize, net: u8, settings: &[(&str, &str)]) -> RealCluster {
         let hosts = (1..=count as u8).map(|host| Ipv4Addr::new(127, 0, net, host)).collect();
         let config = LocalNodesConfig { hosts, is_unannounced: true, ..LocalNodesConfig::default() };
         // They are killed at once, and what a client was told is stored must be on disk by then.
-        RealCluster::start_config(count, &[("appendfsync", "always")], config)
+        RealCluster::start_config(count, &[&[("appendfsync", "always")], settings].concat(), config)
     }
 
     fn start_config(count: usize, settings: &[(&str, &str)], config: LocalNodesConfig) -> RealCluster {
