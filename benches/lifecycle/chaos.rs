@@ -23,6 +23,7 @@ pub fn run(slotgate: &Path, minutes: f64, seed: u64, only: &[Fault]) -> Result<V
     let (begun, length) = (Instant::now(), Duration::from_secs_f64(minutes * 60.0));
     let mut lot: Vec<Fault> = Vec::new();
     let mut accounts: Vec<Account> = Vec::new();
+    let mut stuck = None;
     while begun.elapsed() < length {
         // Faults of one harm together, since the worst one says what a chapter may cost.
         if lot.is_empty() {
@@ -34,7 +35,15 @@ pub fn run(slotgate: &Path, minutes: f64, seed: u64, only: &[Fault]) -> Result<V
         if let Some(other) = lot.iter().position(|other| other.harm() == first.harm()) {
             faults.push(lot.remove(other));
         }
-        let account = trial.tell(&faults)?;
+        let account = match trial.tell(&faults) {
+            Ok(account) => account,
+            Err(error) => {
+                // What came before still counts; the cluster is past help.
+                eprintln!("  {error:#}");
+                stuck = Some(error.to_string());
+                break;
+            }
+        };
         eprintln!("  {}", account.line());
         accounts.push(account);
     }
@@ -58,7 +67,8 @@ pub fn run(slotgate: &Path, minutes: f64, seed: u64, only: &[Fault]) -> Result<V
             &[Harm::Loss],
         ),
     ];
-    Ok(rows.into_iter().flatten().collect())
+    let stuck = stuck.map(|why| Row::new("chaos: the cluster", "whole after every fault", why, false));
+    Ok(rows.into_iter().flatten().chain(stuck).collect())
 }
 
 /// What all chapters of this harm came to, if there were any.
