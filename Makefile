@@ -37,7 +37,7 @@ compare: ## Measure slotgate side by side with HAProxy and Envoy
 	cargo bench --bench compare -- $(ARGS)
 
 .PHONY: torture
-torture: ## Fail nodes over, restart and kill them under load, and count what clients notice
+torture: ## Fail nodes over, restart and kill them under load; count what clients notice, account for every write
 	@.ci/setup rust cc redis
 	cargo bench --bench lifecycle -- $(ARGS)
 

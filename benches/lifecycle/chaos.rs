@@ -13,8 +13,8 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Strikes until the time is over: first every fault once, in an order drawn by lot, then any.
 ///
-/// The same seed draws the same faults in the same order; when a request meets one is up to the machine.
-pub fn run(slotgate: &Path, minutes: f64, seed: u64) -> Result<Vec<Row>> {
+/// Of `only` these, if there are any. The same seed draws the same faults in the same order; when a request meets one is up to the machine.
+pub fn run(slotgate: &Path, minutes: f64, seed: u64, only: &[Fault]) -> Result<Vec<Row>> {
     eprintln!("chaos, seed {seed}: --seed {seed} draws the same faults again");
     let setup =
         Setup { slotgate: slotgate.into(), node_timeout: NODE_TIMEOUT, gateways: 2, has_manager: true };
@@ -23,10 +23,11 @@ pub fn run(slotgate: &Path, minutes: f64, seed: u64) -> Result<Vec<Row>> {
     let (begun, length) = (Instant::now(), Duration::from_secs_f64(minutes * 60.0));
     let mut lot: Vec<Fault> = Vec::new();
     let mut accounts: Vec<Account> = Vec::new();
+    let mut stuck = None;
     while begun.elapsed() < length {
         // Faults of one harm together, since the worst one says what a chapter may cost.
         if lot.is_empty() {
-            lot = Fault::ALL.to_vec();
+            lot = if only.is_empty() { Fault::ALL.to_vec() } else { only.to_vec() };
             random.shuffle(&mut lot);
         }
         let first = lot.remove(0);
@@ -34,11 +35,19 @@ pub fn run(slotgate: &Path, minutes: f64, seed: u64) -> Result<Vec<Row>> {
         if let Some(other) = lot.iter().position(|other| other.harm() == first.harm()) {
             faults.push(lot.remove(other));
         }
-        let account = trial.tell(&faults)?;
+        let account = match trial.tell(&faults) {
+            Ok(account) => account,
+            Err(error) => {
+                // What came before still counts; the cluster is past help.
+                eprintln!("  {error:#}");
+                stuck = Some(error.to_string());
+                break;
+            }
+        };
         eprintln!("  {}", account.line());
         accounts.push(account);
     }
-    Ok(vec![
+    let rows = [
         row(
             &accounts,
             "chaos: planned changes",
@@ -57,11 +66,13 @@ pub fn run(slotgate: &Path, minutes: f64, seed: u64) -> Result<Vec<Row>> {
             "nothing twice, lost only the unreplicated end",
             &[Harm::Loss],
         ),
-    ])
+    ];
+    let stuck = stuck.map(|why| Row::new("chaos: the cluster", "whole after every fault", why, false));
+    Ok(rows.into_iter().flatten().chain(stuck).collect())
 }
 
-/// What all chapters of this harm came to.
-fn row(accounts: &[Account], what: &str, promised: &str, harms: &[Harm]) -> Row {
+/// What all chapters of this harm came to, if there were any.
+fn row(accounts: &[Account], what: &str, promised: &str, harms: &[Harm]) -> Option<Row> {
     let worst = |account: &&Account| {
         account.faults.iter().map(|fault| fault.harm()).max().is_some_and(|harm| harms.contains(&harm))
     };
@@ -85,5 +96,5 @@ fn row(accounts: &[Account], what: &str, promised: &str, harms: &[Harm]) -> Row 
     }
     // Where nodes lost sight of each other for want of time, nothing can be said.
     let is_kept = accounts.iter().all(|account| account.broken.is_empty() || account.is_unsure);
-    Row::new(what, promised, measured, is_kept && !accounts.is_empty())
+    (!accounts.is_empty()).then(|| Row::new(what, promised, measured, is_kept))
 }

@@ -34,6 +34,9 @@ struct Args {
     /// How long faults drawn by lot strike: the scenario chaos
     #[arg(long, default_value_t = 3.0, value_name = "MINUTES")]
     minutes: f64,
+    /// Of all faults only these
+    #[arg(long, value_delimiter = ',', value_name = "FAULT,...")]
+    faults: Vec<trial::fault::Fault>,
     /// Draw the faults of an earlier chaos again
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
@@ -63,11 +66,8 @@ fn main() -> Result<ExitCode> {
         }
     }
     if is_wanted(CHAOS) {
-        rows.extend(chaos::run(
-            &args.slotgate,
-            args.minutes,
-            args.seed.unwrap_or_else(|| fastrand::u64(..1 << 32)),
-        )?);
+        let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+        rows.extend(chaos::run(&args.slotgate, args.minutes, seed, &args.faults)?);
     }
     report::print(&rows);
     let is_broken = rows.iter().any(|row| !row.is_kept);

@@ -67,6 +67,9 @@ pub(super) async fn settle_slot(
         if let Some((_, peer)) = peer {
             set_slot(target, &number, "IMPORTING", Some(peer.view.id())).await?;
         }
+    } else {
+        // While it says that it gives the slot away, an owner takes no key that it has not (ASK).
+        set_slot(target, &number, "STABLE", None).await?;
     }
     for (source, state) in &mut sources {
         if count(source, &number).await? == 0 {

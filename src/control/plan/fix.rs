@@ -175,6 +175,11 @@ impl Judged<'_> {
         holders
     }
 
+    /// The node itself while it is a primary, or else the one that has its keys now.
+    fn heir(&self, id: NodeId) -> NodeId {
+        self.view.of(id).and_then(|node| node.view.myself().primary).unwrap_or(id)
+    }
+
     /// A member that may hold keys and does not answer.
     fn silent(&self) -> Option<String> {
         let lines = self.views().flat_map(|view| view.members().map(move |line| (line, view.asked)));
@@ -193,17 +198,19 @@ impl Judged<'_> {
         {
             return Verdict::Leave(Reason::Silent(peer.short().to_string()));
         }
-        // A move with both its ends open is finished; anything else goes back to the owner.
-        let has = |node: NodeId, direction, peer| {
-            let is_it = |(view, open): &(&NodeView, &OpenSlot)| {
-                view.id() == node && open.direction == direction && open.peer == peer
-            };
-            open.iter().any(is_it)
+        // A move with both its ends open is finished, and so is one whose end has keys already, though it knows
+        // of no move: whoever took a primary's place did not. Anything else goes back to the owner.
+        let imports = |node: NodeId| {
+            let from_owner =
+                |open: &OpenSlot| open.direction == Direction::Importing && open.peer == owner.id();
+            open.iter().any(|(view, open)| view.id() == node && from_owner(open))
         };
-        let begun = open.iter().filter(|(view, _)| view.id() == owner.id()).map(|(_, open)| open.peer);
-        let target = begun.into_iter().find(|peer| {
-            has(owner.id(), Direction::Migrating, *peer) && has(*peer, Direction::Importing, owner.id())
-        });
+        let begun = open
+            .iter()
+            .filter(|(view, open)| view.id() == owner.id() && open.direction == Direction::Migrating);
+        let ends = begun.map(|(_, open)| self.heir(open.peer));
+        let target =
+            ends.into_iter().find(|end| *end != owner.id() && (imports(*end) || self.count(*end) > 0));
         let on = target.unwrap_or(owner.id());
         let mut from: BTreeSet<NodeId> = open.iter().map(|(view, _)| view.id()).collect();
         from.extend(self.holders().iter().map(|view| view.id()));

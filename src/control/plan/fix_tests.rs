@@ -85,7 +85,23 @@ fn a_move_that_both_ends_know_of_is_finished() {
 fn any_other_open_slot_goes_back_to_its_owner() {
     assert_eq!(settled(&[migrating(1, 2)], &[]), (addr(1), vec![]));
     assert_eq!(settled(&[importing(2, 1)], &[(2, 5)]), (addr(1), vec![addr(2)]));
-    assert_eq!(settled(&[migrating(1, 2), importing(3, 1)], &[(2, 5)]), (addr(1), vec![addr(2), addr(3)]));
+    assert_eq!(settled(&[migrating(1, 2), importing(3, 1)], &[(3, 5)]), (addr(1), vec![addr(3)]));
+    assert_eq!(settled(&[migrating(1, 2), importing(3, 1)], &[]), (addr(1), vec![addr(3)]));
+}
+
+#[test]
+fn a_move_whose_end_has_keys_and_knows_of_no_move_is_finished() {
+    assert_eq!(settled(&[migrating(1, 2)], &[(1, 5), (2, 5)]), (addr(2), vec![addr(1)]));
+    // The fourth was the owner of the second's place, and is a replica of the first by now.
+    let open = [migrating(2, 4)];
+    let fix = fix(&view(WITHOUT, &owned_by(2, &open), &[]), &held(&[(1, 5)]), &[]);
+    let [Action::SettleSlot { node, from, .. }] = fix.actions.as_slice() else { panic!("{fix:?}") };
+    assert_eq!((node.addr, from[0].addr), (addr(1), addr(2)));
+}
+
+/// The same, and the slot is node `n`'s by its own word.
+fn owned_by(n: u8, open: &[(u8, String)]) -> Vec<(u8, String)> {
+    [&[(n, SLOT.to_string())], open].concat()
 }
 
 #[test]

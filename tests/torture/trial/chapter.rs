@@ -2,7 +2,7 @@
 //!
 //! Each chapter has keys of its own; those of the one before must come through it unchanged.
 
-use super::client::Client;
+use super::client::{Client, request};
 use super::fault::{Fault, Harm, Striker};
 use super::history::{Held, History, Key, Kind};
 use super::verdict::{Verdict, judge};
@@ -10,8 +10,9 @@ use super::world::{Setup, World, wait_until};
 use super::writers::Writers;
 use anyhow::{Context as _, Result, ensure};
 use slotgate::topology::Slot;
-use std::fmt::Write as _;
+use std::fmt::Write;
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ const PLACES: usize = 6;
 const CLIENTS: u32 = 8;
 /// Replies between one fault and the next.
 const BREATH: u64 = 300;
+/// Keys that nobody writes, for each place: they keep its slot open for a while when it moves.
+const BALLAST: usize = 2000;
 /// How much of a key's story is written down when something is wrong with it.
 const TOLD: usize = 20_000;
 
@@ -77,7 +80,27 @@ impl Trial {
             (tag, slot)
         });
         let places = tags.collect();
-        Ok(Trial { world: World::start(setup)?, seed, random, places, chapters: 0, left: None })
+        let world = World::start(setup)?;
+        let trial = Trial { world, seed, random, places, chapters: 0, left: None };
+        ensure!(trial.for_ballast("SET", "+OK\r\n")? == 0, "the keys could not be written");
+        Ok(trial)
+    }
+
+    /// Asks this about each key that nobody writes; how many replies were others than expected.
+    fn for_ballast(&self, command: &str, expected: &str) -> Result<usize> {
+        let mut client = self.client()?;
+        let mut others = 0;
+        for (tag, _) in &self.places {
+            let keys: Vec<String> =
+                (0..BALLAST).map(|number| format!("{{{tag}}}:ballast:{number}")).collect();
+            let words = |key| if command == "SET" { vec![command, key, "x"] } else { vec![command, key] };
+            let requests: Vec<u8> = keys.iter().flat_map(|key| request(&words(key))).collect();
+            client.stream().write_all(&requests)?;
+            for _ in &keys {
+                others += usize::from(client.try_read()? != expected.as_bytes());
+            }
+        }
+        Ok(others)
     }
 
     /// Tells one chapter: each fault in turn, while clients are at work.
@@ -119,6 +142,8 @@ impl Trial {
         let verdict = judge(&history);
         let mut broken = self.broken(&verdict, harm);
         broken.extend(self.check_left()?);
+        let lost = self.for_ballast("GET", "$1\r\nx\r\n")?;
+        broken.extend((lost > 0).then(|| format!("{lost} keys that nobody writes are gone")));
         if !broken.is_empty() {
             let mut hurt: Vec<usize> = verdict.findings.iter().map(|finding| finding.key).collect();
             hurt.dedup();

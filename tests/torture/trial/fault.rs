@@ -25,10 +25,12 @@ pub enum Harm {
     Loss,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
     FailoverAll,
     MoveSlots,
+    /// One of both sides fails over, as planned by somebody else, while slots move.
+    MoveDuringFailover,
     Rebalance,
     RollingRestart,
     /// SIGKILL of a replica.
@@ -55,6 +57,7 @@ impl Fault {
     pub const ALL: &[Fault] = &[
         Fault::FailoverAll,
         Fault::MoveSlots,
+        Fault::MoveDuringFailover,
         Fault::Rebalance,
         Fault::RollingRestart,
         Fault::KillReplica,
@@ -76,8 +79,8 @@ impl Fault {
     pub fn harm(self) -> Harm {
         use Fault::*;
         match self {
-            FailoverAll | MoveSlots | Rebalance | RollingRestart | KillReplica | FreezeReplica
-            | FreezeBriefly | CutReplication | CutBus | MoveOneAddress => Harm::None,
+            FailoverAll | MoveSlots | MoveDuringFailover | Rebalance | RollingRestart | KillReplica
+            | FreezeReplica | FreezeBriefly | CutReplication | CutBus | MoveOneAddress => Harm::None,
             HangUp | DrainGateway | KillGateway => Harm::Cut,
             CutClients | MoveAllAddresses => Harm::Errors,
             KillPrimary | KillPrimaryOfLateReplica | FreezePrimary => Harm::Loss,
@@ -90,6 +93,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Fault::FailoverAll => "planned failover of every shard",
             Fault::MoveSlots => "slots moved",
+            Fault::MoveDuringFailover => "failover while slots move",
             Fault::Rebalance => "rebalance",
             Fault::RollingRestart => "rolling restart of all nodes",
             Fault::KillReplica => "kill -9 of a replica",
@@ -128,7 +132,11 @@ impl Striker<'_> {
     pub fn strike(&mut self, fault: Fault) -> Result<()> {
         match fault {
             Fault::FailoverAll => self.fail_over_all()?,
-            Fault::MoveSlots => self.move_slots()?,
+            Fault::MoveSlots => {
+                let (_, _, words) = self.choose_move(40)?;
+                self.world.slotgate(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+            }
+            Fault::MoveDuringFailover => self.move_during_failover()?,
             Fault::Rebalance => {
                 self.world.slotgate(&["rebalance", "--threshold", "0", "--yes", &self.world.addr(0)])?;
             }
@@ -218,20 +226,34 @@ impl Striker<'_> {
         Ok(())
     }
 
-    /// A place's slot and the next ones, to another primary.
-    fn move_slots(&mut self) -> Result<()> {
+    /// A place's slot and the next ones, to another primary: from, to, and the words that move them.
+    fn choose_move(&mut self, count: usize) -> Result<(Primary, Primary, Vec<String>)> {
         let slot = self.choose_place();
         let source = self.world.primary_of(slot)?;
         let mut others = self.world.primaries()?;
         others.retain(|primary| primary.id != source.id);
         ensure!(!others.is_empty(), "there is no other primary");
-        let target = &others[self.random.usize(..others.len())];
+        let target = others.swap_remove(self.random.usize(..others.len()));
         let with_it = |other: &Slot| other.number() >= slot.number() && source.serves(*other);
-        let slots = (0..16384).filter_map(Slot::new).filter(with_it).take(40);
+        let slots = (0..16384).filter_map(Slot::new).filter(with_it).take(count);
         let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
         let (from, to) = (self.world.addr(source.node), self.world.addr(target.node));
-        let slots = slots.join(",");
-        self.world.slotgate(&["move-slots", "--from", &from, "--to", &to, "--slots", &slots, "--yes", &to])
+        let words = ["move-slots", "--from", &from, "--to", &to, "--slots", &slots.join(","), "--yes", &to];
+        let words = words.map(str::to_string).to_vec();
+        Ok((source, target, words))
+    }
+
+    /// The move may end early and say so; a repair then ends what it left.
+    fn move_during_failover(&mut self) -> Result<()> {
+        let (source, target, words) = self.choose_move(100)?;
+        let mut moving = self.world.start_slotgate(&words)?;
+        thread::sleep(MOMENT.mul_f64(self.random.f64() / 4.0));
+        let handed_over = self.world.hand_over(if self.random.bool() { &source } else { &target });
+        let moved = moving.wait()?;
+        if handed_over.is_err() || !moved.success() {
+            self.world.slotgate(&["fix", "--yes", &self.world.addr(0)])?;
+        }
+        Ok(())
     }
 
     /// One after the other, primaries after they have handed over.

@@ -230,6 +230,18 @@ impl World {
         Ok(())
     }
 
+    /// Starts a slotgate command; what it says is kept with the logs.
+    pub fn start_slotgate(&self, words: &[String]) -> Result<Child> {
+        let log = File::options().create(true).append(true).open(self.command_log())?;
+        let mut command = Command::new(&self.setup.slotgate);
+        command.args(words).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(end_with_us(&mut command).spawn()?)
+    }
+
+    fn command_log(&self) -> PathBuf {
+        self.nodes.dir().join("commands.log")
+    }
+
     fn try_slotgate(&self, words: &[&str]) -> Result<(bool, String)> {
         let output = Command::new(&self.setup.slotgate).args(words).stdin(Stdio::null()).output()?;
         let said = [output.stdout, output.stderr].concat();
@@ -258,14 +270,7 @@ impl World {
         }
         let log = File::options().create(true).append(true).open(self.gateway_log(gateway))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // SAFETY: prctl is async-signal-safe and touches no memory of ours.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        self.gateways[gateway] = Some(command.spawn().context("cannot start slotgate")?);
+        self.gateways[gateway] = Some(end_with_us(&mut command).spawn().context("cannot start slotgate")?);
         wait_until("the gateway serves all shards", || {
             let mut client = Client::try_connect(addr).context("no connection")?;
             client.set_patience(ANSWER);
@@ -323,6 +328,9 @@ impl World {
         for gateway in 0..self.gateways.len() {
             std::fs::copy(self.gateway_log(gateway), dir.join(format!("gateway-{gateway}.log")))?;
         }
+        if self.command_log().exists() {
+            std::fs::copy(self.command_log(), dir.join("commands.log"))?;
+        }
         for node in 0..self.count() {
             std::fs::copy(self.nodes.node_dir(node).join("node.log"), dir.join(format!("node-{node}.log")))?;
         }
@@ -348,6 +356,17 @@ impl Primary {
 fn parse_range(word: &str) -> Option<SlotRange> {
     let (start, end) = word.split_once('-').unwrap_or((word, word));
     SlotRange::new(start.parse().ok()?, end.parse().ok()?)
+}
+
+/// Ends the process that `command` is going to start when the thread that starts it ends.
+fn end_with_us(command: &mut Command) -> &mut Command {
+    // SAFETY: prctl is async-signal-safe and touches no memory of ours.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        })
+    }
 }
 
 /// Looks again and again until it is so.
