@@ -31,6 +31,8 @@ const TRIES: usize = 2;
 pub enum FailoverError {
     #[error("{replica} will not take over: it does not follow {primary} (any more)")]
     OtherPrimary { replica: SocketAddr, primary: SocketAddr },
+    #[error("{replica} will not take over: slots of {primary} are on the move by now")]
+    SlotsOpen { replica: SocketAddr, primary: SocketAddr },
     #[error("{replica} will not take over: it is not connected to its primary and may lack writes")]
     LinkDown { replica: SocketAddr },
     #[error(
@@ -59,6 +61,10 @@ pub(super) async fn fail_over(
     }
     let (mut old, owner) = actor.open(primary).await?;
     let (to, slots) = (me.id, owner.view.myself().slots.clone());
+    // What it gets after its replica was elected, that replica knows nothing of: both would be primaries.
+    if !owner.view.myself().open_slots.is_empty() {
+        return Err(FailoverError::SlotsOpen { replica: addr, primary: primary.addr }.into());
+    }
     for _ in 0..TRIES {
         let begins = Announcement::Begins { primary: primary.id, to, lasts: announce::LONGEST };
         announce(&mut old, &begins).await;

@@ -52,6 +52,11 @@ pub enum Refusal {
     )]
     Lag { replica: SocketAddr, lag: u64, max: u64 },
     #[error(
+        "slots of the primary {0} are on the move, and a failover meanwhile could split its shard; wait until they have \
+         arrived ('slotgate check' shows them), or end what was cut short ('slotgate fix')"
+    )]
+    SlotsOpen(SocketAddr),
+    #[error(
         "only {alive} of {primaries} primaries are there to vote, which is no majority; bring more of them up first \
          ('slotgate doctor' names those that are missing)"
     )]
@@ -139,6 +144,8 @@ fn judge(primary: &Observation, replica: &Observation, max_lag: u64) -> Result<H
     let lag = primary.info.offset.saturating_sub(replica.info.offset);
     if !owns_slots(primary) {
         Err(Refusal::Empty(primary.view.asked))
+    } else if !primary.view.myself().open_slots.is_empty() {
+        Err(Refusal::SlotsOpen(primary.view.asked))
     } else if !is_linked(replica) {
         Err(Refusal::LinkDown(replica.view.asked))
     } else if lag > max_lag {

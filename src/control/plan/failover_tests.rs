@@ -54,6 +54,16 @@ fn the_replica_that_lacks_least_takes_over_from_a_primary() {
 }
 
 #[test]
+fn a_shard_whose_slots_are_on_the_move_is_not_handed_over() {
+    let mut view = view(&ALL);
+    let moving = format!("0-5000 [6000-<-{:040x}]", 2);
+    let lines = format!("{:040x} 127.0.0.1:7000@17000 myself,master - 0 0 1 connected {moving}\n", 1);
+    let cluster = ClusterInfo { is_ok: true, known_nodes: 6, current_epoch: 3 };
+    view.nodes[0].view = NodeView::new(addr(1), cluster, parse_nodes(&lines).unwrap()).unwrap();
+    assert_eq!(failover(&view, id(1), 1000), Err(Refusal::SlotsOpen(addr(1))));
+}
+
+#[test]
 fn a_replica_that_is_named_takes_over_itself() {
     assert_eq!(failover(&view(&ALL), id(3), 1000).unwrap().replica.addr, addr(3));
 }
