@@ -272,7 +272,7 @@ fn tell(outcome: &Outcome, args: &Args, is_whole: bool) {
             "Done. Point your app at slotgate now; what is written to the source from here on stays there."
         ),
         (true, late, _) => println!(
-            "Done, but the source was written to in the end ({late} keys, brought as well): stop its writers or use \
+            "Done, but {late} keys were written or expired in the end (brought as well): stop its writers or use \
              --pause-source, and run this again before the switch-over."
         ),
         (false, late, Some(_)) if late > 0 && outcome.is_whole() => println!(
