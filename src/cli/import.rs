@@ -165,7 +165,12 @@ fn stop_on_signals(stop: Stop) -> std::io::Result<()> {
                 _ = terminate.recv() => {}
             }
             if stop.is_requested() {
-                std::process::exit(1);
+                // Nothing of ours needs an end in order: the next run finds what is there.
+                // SAFETY: both calls touch no memory; the default action of SIGINT ends the process.
+                unsafe {
+                    libc::signal(libc::SIGINT, libc::SIG_DFL);
+                    libc::raise(libc::SIGINT);
+                }
             }
             eprintln!("\nFinishing; Ctrl-C again ends at once, and the next run goes on");
             stop.request();
