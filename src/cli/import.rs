@@ -165,7 +165,12 @@ fn stop_on_signals(stop: Stop) -> std::io::Result<()> {
                 _ = terminate.recv() => {}
             }
             if stop.is_requested() {
-                std::process::exit(1);
+                // Nothing of ours needs an end in order: the next run finds what is there.
+                // SAFETY: both calls touch no memory; the default action of SIGINT ends the process.
+                unsafe {
+                    libc::signal(libc::SIGINT, libc::SIG_DFL);
+                    libc::raise(libc::SIGINT);
+                }
             }
             eprintln!("\nFinishing; Ctrl-C again ends at once, and the next run goes on");
             stop.request();
@@ -272,7 +277,7 @@ fn tell(outcome: &Outcome, args: &Args, is_whole: bool) {
             "Done. Point your app at slotgate now; what is written to the source from here on stays there."
         ),
         (true, late, _) => println!(
-            "Done, but the source was written to in the end ({late} keys, brought as well): stop its writers or use \
+            "Done, but {late} keys were written or expired in the end (brought as well): stop its writers or use \
              --pause-source, and run this again before the switch-over."
         ),
         (false, late, Some(_)) if late > 0 && outcome.is_whole() => println!(

@@ -456,3 +456,80 @@ fn another_cluster_is_read_whole() {
     assert_eq!(count(&all.cluster), 200);
     assert!(!Path::new(&all.state()).exists());
 }
+
+#[test]
+fn what_somebody_else_changes_in_the_cluster_is_found_and_mended_by_the_next_run() {
+    let all = Move::usual();
+    fill(&mut all.source.client(0), "key:", 500);
+    let import = all.begin(&["--yes", "--follow"]);
+    import.wait_for(FOLLOWS, 1);
+    let owner = |key| Client::connect(owner_of(all.cluster.addrs(), key));
+    owner("key:7").expect("SET key:7 changed", "+OK\r\n");
+    owner("key:8").expect("DEL key:8", ":1\r\n");
+    owner("key:9").expect("EXPIRE key:9 1000", ":1\r\n");
+    let output = import.terminate();
+    expect(&output, 1, "\"key:7\" has another value");
+    expect(&output, 1, "\"key:8\" is missing in the cluster");
+    expect(&output, 1, "\"key:9\" expires at another time");
+    all.import(&["--yes"], 0, "500 are the same");
+    assert_eq!(all.ask("key:8", &["EXISTS", "key:8"]), ":1\r\n");
+}
+
+#[test]
+fn names_of_another_database_and_names_that_others_took_meanwhile_are_left_alone() {
+    let all = Move::usual();
+    let (mut zero, mut three) = (all.source.client(0), all.source.client(0));
+    three.expect("SELECT 3", "+OK\r\n");
+    three.expect("SET mine 1", "+OK\r\n");
+    let owner = |key| Client::connect(owner_of(all.cluster.addrs(), key));
+    owner("theirs").expect("SET theirs 1", "+OK\r\n");
+    let import = all.begin(&["--yes", "--follow", "--db", "3"]);
+    import.wait_for(FOLLOWS, 1);
+    // Written in another database, where the copied one has no such key.
+    zero.expect("SET theirs zero", "+OK\r\n");
+    three.expect("SET mine 2", "+OK\r\n");
+    wait_until("the writes are heard of", || all.ask("mine", &["GET", "mine"]) == "$1\r\n2\r\n");
+    assert_eq!(all.ask("theirs", &["GET", "theirs"]), "$1\r\n1\r\n");
+    three.expect("SET theirs 3", "+OK\r\n");
+    expect(&import.end(), 3, "with other values: \"theirs\"");
+    assert_eq!(all.ask("theirs", &["GET", "theirs"]), "$1\r\n1\r\n");
+}
+
+#[test]
+fn a_cluster_that_is_too_small_for_the_keys_says_so() {
+    let all = Move::usual();
+    let mut source = all.source.client(0);
+    let large = "x".repeat(2 << 20);
+    say(&mut source, &["CONFIG", "SET", "rdbcompression", "no"], "+OK\r\n");
+    say(&mut source, &["SET", "large", &large], "+OK\r\n");
+    source.expect("SET small 1", "+OK\r\n");
+    for ix in 0..3 {
+        all.cluster.client(ix).expect("CONFIG SET proto-max-bulk-len 1048576", "+OK\r\n");
+    }
+    let output = all.import(&["--yes"], 1, "raise proto-max-bulk-len on all of them");
+    expect(&output, 1, "\"large\" is missing in the cluster");
+    for ix in 0..3 {
+        all.cluster.client(ix).expect("CONFIG SET proto-max-bulk-len 10000000", "+OK\r\n");
+        all.cluster.client(ix).expect("CONFIG SET maxmemory 1", "+OK\r\n");
+    }
+    all.import(&["--yes"], 1, "raise its maxmemory or add a shard");
+    for ix in 0..3 {
+        all.cluster.client(ix).expect("CONFIG SET maxmemory 0", "+OK\r\n");
+    }
+    all.import(&["--yes"], 0, "2 are the same");
+}
+
+#[test]
+fn a_source_that_does_not_tell_what_is_written_is_copied_only_when_asked_to() {
+    let all = Move::usual();
+    let mut source = all.source.client(0);
+    fill(&mut source, "key:", 100);
+    let rules = ["ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+info", "+select", "+dump"];
+    say(&mut source, &rules, "+OK\r\n");
+    let file = all.dir.path().join("password");
+    std::fs::write(&file, "pw\n").unwrap();
+    let login = ["--yes", "--from-user", "reader", "--from-password-file", file.to_str().unwrap()];
+    all.import(&login, 3, "import with --no-watch");
+    assert_eq!(count(&all.cluster), 0);
+    all.import(&[&login[..], &["--no-watch"]].concat(), 0, "100 are the same");
+}

@@ -4,8 +4,8 @@
 //! One file: a line of JSON that says what is imported into what, then eight bytes for each key, a part
 //! of its SHA-1. A key is noted before it is brought.
 
+use rustc_hash::FxHashSet;
 use sha1::{Digest as _, Sha1};
-use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -44,10 +44,8 @@ pub enum BroughtError {
 pub struct Brought {
     path: PathBuf,
     file: File,
-    /// Where the notes on keys begin.
-    start: u64,
-    /// Keys noted one by one in this run, so that one written again and again is noted once.
-    single: HashSet<u64>,
+    /// All notes; about sixteen bytes of memory for a key.
+    marks: FxHashSet<u64>,
 }
 
 impl Brought {
@@ -68,12 +66,15 @@ impl Brought {
         if !written.fits(label) {
             return Err(BroughtError::Other { path: path.into(), source_name: written.source });
         }
-        let start = line.len() as u64;
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(line.len() as u64)).map_err(io)?;
+        file.read_to_end(&mut bytes).map_err(io)?;
+        let (notes, rest) = bytes.as_chunks::<8>();
+        let marks = notes.iter().map(|note| u64::from_le_bytes(*note)).collect();
         // A note that was cut short was of a key that was not brought.
-        let len = file.metadata().map_err(io)?.len();
-        file.set_len(len - (len - start) % 8).map_err(io)?;
-        file.seek(SeekFrom::End(0)).map_err(io)?;
-        Ok(Some(Brought { path: path.into(), file, start, single: HashSet::new() }))
+        let end = (line.len() + bytes.len() - rest.len()) as u64;
+        file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(io)?;
+        Ok(Some(Brought { path: path.into(), file, marks }))
     }
 
     /// Begins the notes of a new import.
@@ -86,46 +87,22 @@ impl Brought {
         line.push(b'\n');
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(io)?;
         file.write_all(&line).and_then(|()| file.sync_all()).map_err(io)?;
-        Ok(Brought { path: path.into(), file, start: line.len() as u64, single: HashSet::new() })
+        Ok(Brought { path: path.into(), file, marks: FxHashSet::default() })
     }
 
-    /// Notes keys that are about to be brought; `is_single` when they come one by one and again and again.
+    /// Notes keys that are about to be brought.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn note<'a>(
-        &mut self,
-        keys: impl IntoIterator<Item = &'a [u8]>,
-        is_single: bool,
-    ) -> Result<(), BroughtError> {
-        let mut bytes = Vec::new();
-        for key in keys {
-            let mark = mark(key);
-            if !is_single || self.single.insert(mark) {
-                bytes.extend_from_slice(&mark.to_le_bytes());
-            }
-        }
+    pub fn note<'a>(&mut self, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<(), BroughtError> {
+        let new = keys.into_iter().map(mark).filter(|mark| self.marks.insert(*mark));
+        let bytes: Vec<u8> = new.flat_map(u64::to_le_bytes).collect();
         self.file.write_all(&bytes).map_err(|source| BroughtError::Io { path: self.path.clone(), source })
     }
 
-    /// All notes.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn marks(&mut self) -> Result<Marks, BroughtError> {
-        let io = |source| BroughtError::Io { path: self.path.clone(), source };
-        let mut bytes = Vec::new();
-        self.file.seek(SeekFrom::Start(self.start)).map_err(io)?;
-        self.file.read_to_end(&mut bytes).map_err(io)?;
-        let marks = bytes.chunks_exact(8).map(|mark| {
-            let mut eight = [0; 8];
-            eight.copy_from_slice(mark);
-            u64::from_le_bytes(eight)
-        });
-        let mut marks: Vec<u64> = marks.collect();
-        marks.sort_unstable();
-        marks.dedup();
-        Ok(Marks(marks))
+    /// Whether the key was brought; one in 10^19 others may look like one that was.
+    pub fn has(&self, key: &[u8]) -> bool {
+        self.marks.contains(&mark(key))
     }
 
     /// The import is complete: nothing is to be gone on with.
@@ -134,16 +111,6 @@ impl Brought {
     /// The file cannot be removed.
     pub fn end(self) -> Result<(), BroughtError> {
         std::fs::remove_file(&self.path).map_err(|source| BroughtError::Io { path: self.path, source })
-    }
-}
-
-/// The keys that were brought; one in 10^19 others may look like one of them.
-#[derive(Debug)]
-pub struct Marks(Vec<u64>);
-
-impl Marks {
-    pub fn has(&self, key: &[u8]) -> bool {
-        self.0.binary_search(&mark(key)).is_ok()
     }
 }
 
@@ -169,19 +136,18 @@ mod tests {
         let ours = label("a:1", &["x", "y"]);
         assert!(Brought::resume(&path, &ours).unwrap().is_none());
         let mut brought = Brought::begin(&path, &ours).unwrap();
-        brought.note([&b"one"[..], b"two"], false).unwrap();
+        brought.note([&b"one"[..], b"two"]).unwrap();
         drop(brought);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"cut").unwrap();
 
         let mut brought = Brought::resume(&path, &label("a:1", &["y", "z"])).unwrap().unwrap();
         for _ in 0..3 {
-            brought.note([&b"three"[..]], true).unwrap();
+            brought.note([&b"three"[..]]).unwrap();
         }
-        let marks = brought.marks().unwrap();
-        assert_eq!(marks.0.len(), 3);
-        assert!([&b"one"[..], b"two", b"three"].iter().all(|key| marks.has(key)) && !marks.has(b"four"));
-        brought.note([&b"four"[..]], false).unwrap();
-        assert!(brought.marks().unwrap().has(b"four"), "notes go on after they were read");
+        drop(brought);
+        let brought = Brought::resume(&path, &ours).unwrap().unwrap();
+        assert_eq!(brought.marks.len(), 3);
+        assert!([&b"one"[..], b"two", b"three"].iter().all(|key| brought.has(key)) && !brought.has(b"four"));
         brought.end().unwrap();
         assert!(!path.exists());
     }

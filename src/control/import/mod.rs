@@ -89,7 +89,7 @@ pub enum ImportError {
     Databases(Vec<(u32, u64)>),
     #[error(
         "the cluster has {count} of the source's keys already, with other values: {}. Delete or rename them, or let them be replaced with --replace",
-        show(.examples)
+        show(&.examples[..examples.len().min(10)])
     )]
     Conflicts { count: u64, examples: Vec<Bytes> },
     #[error(

@@ -70,13 +70,11 @@ impl Import {
 
     /// Has keys looked at again that were brought and that the source has no more.
     async fn sweep(&mut self) -> Result<(), ImportError> {
-        let Some(brought) = &mut self.brought else { return Ok(()) };
-        let marks = brought.marks()?;
         for addr in self.loader.primaries() {
             let mut cursor = Cursor::default();
             loop {
                 let (next, mut keys) = self.target.list(addr, &cursor).await?;
-                keys.retain(|key| marks.has(key));
+                keys.retain(|key| self.is_ours(key));
                 for source in &mut self.sources {
                     let ours: Vec<Bytes> =
                         keys.iter().filter(|key| source.has_slot_of(key)).cloned().collect();
@@ -111,21 +109,22 @@ impl Import {
         }
     }
 
-    /// Brings keys as they are now; those that are no more, are no more in the cluster either. No key may
-    /// come twice.
+    /// Brings keys as they are now; those that are no more are removed from the cluster, if they were
+    /// brought. No key may come twice. `is_again` when they were counted before.
     pub(super) async fn bring(
         &mut self,
         at: usize,
         keys: Vec<Bytes>,
-        is_single: bool,
+        is_again: bool,
         tell: &mut impl FnMut(Event),
     ) -> Result<(), ImportError> {
-        if let Some(brought) = &mut self.brought {
-            brought.note(keys.iter().map(Bytes::as_ref), is_single)?;
-        }
-        let source = &mut self.sources[at];
-        for (group, bytes) in source.weigh(keys).await? {
-            let values = source.values(&group, bytes).await?;
+        self.check_new(at, &keys).await?;
+        for (group, bytes) in self.sources[at].weigh(keys).await? {
+            let values = self.sources[at].values(&group, bytes).await?;
+            if let Some(brought) = &mut self.brought {
+                let present = group.iter().zip(&values).filter(|(_, value)| value.is_some());
+                brought.note(present.map(|(key, _)| key.as_ref()))?;
+            }
             let mut bytes = 0;
             let count = group.len() as u64;
             for (key, value) in group.into_iter().zip(values) {
@@ -138,12 +137,36 @@ impl Import {
                         let (expiry, payload) = (value.expiry, value.payload);
                         self.loader.restore(Item { key, expiry, payload }).await?;
                     }
-                    None => self.loader.delete(key).await?,
+                    // A name that was never here may be someone else's: the source tells what is written in
+                    // all its databases.
+                    None if self.is_ours(&key) => self.loader.delete(key).await?,
+                    None => {}
                 }
             }
-            tell(Event::Step { keys: if is_single { 0 } else { count }, bytes });
+            tell(Event::Step { keys: if is_again { 0 } else { count }, bytes });
         }
         Ok(self.loader.flush().await?)
+    }
+
+    /// Refuses names that the source has only now and that someone else has in the cluster.
+    async fn check_new(&mut self, at: usize, keys: &[Bytes]) -> Result<(), ImportError> {
+        if self.settings.may_replace || self.outlook.target_keys == 0 {
+            return Ok(());
+        }
+        let new = keys.iter().filter(|key| !self.is_ours(key)).cloned().collect();
+        let present = self.target.present(&mut self.loader, new).await?;
+        let compared = self.compare(at, present).await?;
+        let taken = compared.differing.into_iter().filter(|(_, how)| *how != Difference::Extra);
+        let examples: Vec<Bytes> = taken.map(|(key, _)| key).collect();
+        if examples.is_empty() {
+            return Ok(());
+        }
+        Err(ImportError::Conflicts { count: examples.len() as u64, examples })
+    }
+
+    /// Whether the key was brought by this import.
+    fn is_ours(&self, key: &[u8]) -> bool {
+        self.brought.as_ref().is_some_and(|brought| brought.has(key))
     }
 
     /// Brings once what was written to one source; says how many keys that were.

@@ -136,8 +136,8 @@ pub struct Loader {
     /// All nodes that are known, any of which tells of the others.
     known: Vec<SocketAddr>,
     lanes: HashMap<SocketAddr, Lane>,
-    outcomes: mpsc::UnboundedReceiver<Outcome>,
-    finished: mpsc::UnboundedSender<Outcome>,
+    outcomes: mpsc::Receiver<Outcome>,
+    finished: mpsc::Sender<Outcome>,
     room: Arc<Semaphore>,
     under_way: usize,
     max_bulk: u64,
@@ -152,7 +152,7 @@ impl Loader {
     pub async fn open(settings: Settings) -> Result<Loader, LoadError> {
         let view = observe_cluster(&settings.addrs, &settings.credentials, settings.limit).await;
         let owners = owners(&view)?;
-        let (finished, outcomes) = mpsc::unbounded_channel();
+        let (finished, outcomes) = mpsc::channel(UNITS);
         let mut loader = Loader {
             owners,
             known: known(&view),
@@ -245,16 +245,15 @@ impl Loader {
             self.settle(outcome).await?;
         }
         self.under_way += 1;
-        self.send(Job { key, deed, ask: None, is_maybe_done: false, first_failed: None, _room: room });
-        Ok(())
+        self.send(Job { key, deed, ask: None, is_maybe_done: false, first_failed: None, _room: room })
     }
 
-    fn send(&mut self, job: Job) {
+    fn send(&mut self, job: Job) -> Result<(), LoadError> {
         let addr = job.ask.unwrap_or(self.owners[Slot::of_key(&job.key).index()]);
         let (settings, finished) = (&self.settings, &self.finished);
         let lane =
             self.lanes.entry(addr).or_insert_with(|| Lane::start(addr, settings.clone(), finished.clone()));
-        lane.send(job);
+        lane.send(job)
     }
 
     async fn settle_next(&mut self) -> Result<(), LoadError> {
@@ -278,8 +277,7 @@ impl Loader {
             }
             Outcome::Ask { mut job, to } => {
                 job.ask = Some(to);
-                self.send(job);
-                return Ok(());
+                return self.send(job);
             }
             Outcome::Unserved { job, text } => return self.wait(job, &text).await,
             Outcome::Ended(error) => return Err(error),
@@ -307,8 +305,7 @@ impl Loader {
             return Err(LoadError::Unserved { slot, patience, text: text.to_string() });
         }
         job.ask = None;
-        self.send(job);
-        Ok(())
+        self.send(job)
     }
 
     /// Asks the nodes who serves what by now. A lane gives back all that it had when its node failed,
