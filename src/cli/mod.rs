@@ -17,6 +17,8 @@ mod explain;
 mod explanation;
 mod failover;
 mod fix;
+mod import;
+mod import_progress;
 mod move_slots;
 mod moving;
 mod nodes;
@@ -107,6 +109,7 @@ pub enum Output {
   slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --replicas 1
   slotgate check redis-0:6379
   slotgate rebalance --use-empty redis-0:6379
+  slotgate import --from old-redis:6379 redis-0:6379
   slotgate status redis-0:6379 --watch
   slotgate doctor redis-0:6379
   slotgate fix redis-0:6379
@@ -144,6 +147,7 @@ enum Command {
     Rebalance(rebalance::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Import(Box<import::Args>),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Demo(Box<demo::Args>),
@@ -172,6 +176,7 @@ pub fn run() -> ExitCode {
         Command::Rebalance(args) => rebalance::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(args),
+        Command::Import(args) => import::run(&args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),

@@ -16,6 +16,7 @@ pub mod everywhere;
 pub mod failover;
 pub mod fix;
 pub mod hand_over;
+pub mod import;
 pub mod introduce;
 pub mod loader;
 pub mod memory;

@@ -41,6 +41,20 @@ pub enum NodeError {
     Unexpected { addr: SocketAddr, what: String },
 }
 
+impl NodeError {
+    /// The node that it is about.
+    pub fn addr(&self) -> SocketAddr {
+        match self {
+            NodeError::Connect { addr, .. }
+            | NodeError::Timeout { addr, .. }
+            | NodeError::Broken { addr, .. }
+            | NodeError::Protocol { addr }
+            | NodeError::Refused { addr, .. }
+            | NodeError::Unexpected { addr, .. } => *addr,
+        }
+    }
+}
+
 /// An open, authenticated connection to one node.
 #[derive(Debug)]
 pub struct NodeClient {

@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 
 /// A source that answers PING and REPLCONF, then says `script` piece by piece; what it heard after that
 /// can be received.
-async fn source(script: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
+async fn source(script: Vec<Vec<u8>>) -> (SocketAddr, mpsc::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let (heard, hearing) = mpsc::unbounded_channel();
+    let (heard, hearing) = mpsc::channel(16);
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -19,13 +19,13 @@ async fn source(script: Vec<Vec<u8>>) -> (SocketAddr, mpsc::UnboundedReceiver<Ve
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
         let len = stream.read(&mut request).await.unwrap();
-        let _ = heard.send(request[..len].to_vec());
+        let _ = heard.send(request[..len].to_vec()).await;
         for piece in script {
             stream.write_all(&piece).await.unwrap();
             tokio::task::yield_now().await;
         }
         while let Ok(len @ 1..) = stream.read(&mut request).await {
-            let _ = heard.send(request[..len].to_vec());
+            let _ = heard.send(request[..len].to_vec()).await;
         }
     });
     (addr, hearing)

@@ -19,6 +19,7 @@ mod demo;
 mod drain;
 mod failover;
 mod fix;
+mod import;
 mod large_values;
 mod loader;
 mod lost_nodes;

@@ -3,7 +3,7 @@
 //! It never tries anything twice by itself: what could not be done it gives back to the loader.
 
 use super::verdict::{Refusal, Verdict, judge};
-use super::{Deed, Job, LoadError, Refused, Settings};
+use super::{Deed, Job, LoadError, Refused, Settings, UNITS};
 use crate::control::node_client::{NodeClient, NodeError, Reply};
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -45,35 +45,30 @@ pub(super) enum Outcome {
 
 /// The way to one node. Dropped, what waits in it is dropped too.
 #[derive(Debug)]
-pub(super) struct Lane(mpsc::UnboundedSender<Job>);
+pub(super) struct Lane(mpsc::Sender<Job>);
 
 impl Lane {
-    /// What may wait in it is bounded by the loader.
-    pub fn start(
-        addr: SocketAddr,
-        settings: Arc<Settings>,
-        finished: mpsc::UnboundedSender<Outcome>,
-    ) -> Lane {
-        let (jobs, waiting) = mpsc::unbounded_channel();
+    /// Every job under way holds a unit of room, so that no more than [`UNITS`] can wait.
+    pub fn start(addr: SocketAddr, settings: Arc<Settings>, finished: mpsc::Sender<Outcome>) -> Lane {
+        let (jobs, waiting) = mpsc::channel(UNITS);
         tokio::spawn(Runner { addr, settings, finished, client: None }.run(waiting));
         Lane(jobs)
     }
 
-    pub fn send(&self, job: Job) {
-        // The runner ends only after this sender is gone.
-        let _ = self.0.send(job);
+    pub fn send(&self, job: Job) -> Result<(), LoadError> {
+        self.0.try_send(job).map_err(|error| LoadError::Panicked(error.to_string()))
     }
 }
 
 struct Runner {
     addr: SocketAddr,
     settings: Arc<Settings>,
-    finished: mpsc::UnboundedSender<Outcome>,
+    finished: mpsc::Sender<Outcome>,
     client: Option<NodeClient>,
 }
 
 impl Runner {
-    async fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Job>) {
+    async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
         while let Some(job) = waiting.recv().await {
             let mut bytes = job.len();
             let mut batch = vec![job];
@@ -95,7 +90,9 @@ impl Runner {
                 for job in &mut batch {
                     job.is_maybe_done |= is_sent;
                 }
-                batch.into_iter().for_each(|job| self.tell(Outcome::Unserved { job, text: text.clone() }));
+                for job in batch {
+                    self.tell(Outcome::Unserved { job, text: text.clone() }).await;
+                }
                 return;
             }
         };
@@ -105,7 +102,7 @@ impl Runner {
                 Err(NodeError::Refused { text, .. }) => self.refused(job, &text).await,
                 Err(error) => Outcome::Unserved { job, text: error.to_string() },
             };
-            self.tell(outcome);
+            self.tell(outcome).await;
         }
     }
 
@@ -168,9 +165,9 @@ impl Runner {
         there.len() == payload.len() && there.first() == payload.first()
     }
 
-    fn tell(&self, outcome: Outcome) {
+    async fn tell(&self, outcome: Outcome) {
         // A loader that gave up wants to know nothing more.
-        let _ = self.finished.send(outcome);
+        let _ = self.finished.send(outcome).await;
     }
 }
 

@@ -33,6 +33,8 @@ const UNIT: usize = 1 << 10;
 const OVERHEAD: usize = 256;
 /// How long to wait before asking again for the owner of a slot that nobody serves.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a node is asked for the owners while a load waits: some nodes may be dead.
+const SHORT_LOOK: Duration = Duration::from_secs(1);
 /// How many refused keys are kept to be shown.
 const SHOWN: usize = 20;
 /// `proto-max-bulk-len`, where a node does not tell.
@@ -134,8 +136,8 @@ pub struct Loader {
     /// All nodes that are known, any of which tells of the others.
     known: Vec<SocketAddr>,
     lanes: HashMap<SocketAddr, Lane>,
-    outcomes: mpsc::UnboundedReceiver<Outcome>,
-    finished: mpsc::UnboundedSender<Outcome>,
+    outcomes: mpsc::Receiver<Outcome>,
+    finished: mpsc::Sender<Outcome>,
     room: Arc<Semaphore>,
     under_way: usize,
     max_bulk: u64,
@@ -150,7 +152,7 @@ impl Loader {
     pub async fn open(settings: Settings) -> Result<Loader, LoadError> {
         let view = observe_cluster(&settings.addrs, &settings.credentials, settings.limit).await;
         let owners = owners(&view)?;
-        let (finished, outcomes) = mpsc::unbounded_channel();
+        let (finished, outcomes) = mpsc::channel(UNITS);
         let mut loader = Loader {
             owners,
             known: known(&view),
@@ -178,6 +180,17 @@ impl Loader {
         primaries.sort_unstable();
         primaries.dedup();
         primaries
+    }
+
+    /// Asks the nodes who owns which slots by now.
+    pub async fn look_again(&mut self) {
+        let settings = &self.settings;
+        let limit = settings.limit.min(SHORT_LOOK);
+        let view = observe_cluster(&self.known, &settings.credentials, limit).await;
+        // A view without all slots tells less than what is known.
+        if let Ok(owners) = owners(&view) {
+            self.owners = owners;
+        }
     }
 
     /// What came of everything so far; complete after [`Loader::flush`].
@@ -232,16 +245,15 @@ impl Loader {
             self.settle(outcome).await?;
         }
         self.under_way += 1;
-        self.send(Job { key, deed, ask: None, is_maybe_done: false, first_failed: None, _room: room });
-        Ok(())
+        self.send(Job { key, deed, ask: None, is_maybe_done: false, first_failed: None, _room: room })
     }
 
-    fn send(&mut self, job: Job) {
+    fn send(&mut self, job: Job) -> Result<(), LoadError> {
         let addr = job.ask.unwrap_or(self.owners[Slot::of_key(&job.key).index()]);
         let (settings, finished) = (&self.settings, &self.finished);
         let lane =
             self.lanes.entry(addr).or_insert_with(|| Lane::start(addr, settings.clone(), finished.clone()));
-        lane.send(job);
+        lane.send(job)
     }
 
     async fn settle_next(&mut self) -> Result<(), LoadError> {
@@ -265,8 +277,7 @@ impl Loader {
             }
             Outcome::Ask { mut job, to } => {
                 job.ask = Some(to);
-                self.send(job);
-                return Ok(());
+                return self.send(job);
             }
             Outcome::Unserved { job, text } => return self.wait(job, &text).await,
             Outcome::Ended(error) => return Err(error),
@@ -294,21 +305,14 @@ impl Loader {
             return Err(LoadError::Unserved { slot, patience, text: text.to_string() });
         }
         job.ask = None;
-        self.send(job);
-        Ok(())
+        self.send(job)
     }
 
     /// Asks the nodes who serves what by now. A lane gives back all that it had when its node failed,
     /// which is dealt with in one go.
     async fn wait(&mut self, job: Job, text: &str) -> Result<(), LoadError> {
         sleep(PAUSE).await;
-        let settings = &self.settings;
-        let view =
-            observe_cluster(&self.known, &settings.credentials, settings.limit.min(PATIENT_LOOK)).await;
-        // A view without all slots tells less than what is known.
-        if let Ok(owners) = owners(&view) {
-            self.owners = owners;
-        }
+        self.look_again().await;
         self.again(job, text).await?;
         let mut others = Vec::new();
         while let Ok(outcome) = self.outcomes.try_recv() {
@@ -345,9 +349,6 @@ impl Loader {
         Ok(least)
     }
 }
-
-/// How long a node is asked for the owners while a load waits: some nodes may be dead.
-const PATIENT_LOOK: Duration = Duration::from_secs(1);
 
 /// The owner of each slot, by what the primaries that answer say of themselves; where two claim a slot, the
 /// later epoch wins, as among the nodes. Members that are dead need not be missed.
