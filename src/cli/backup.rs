@@ -1,7 +1,7 @@
 //! `slotgate backup`: all data of a cluster, in a folder.
 
 use super::pace::Pace;
-use super::table::bytes;
+use super::table::{bytes, things};
 use super::{Ended, Exit, Output, nodes};
 use crate::control::backup::{self, BackupError, Config, Event, Folder, FolderError, Manifest, Source};
 use serde_json::json;
@@ -133,5 +133,6 @@ fn tell(args: &Args, manifest: &Manifest, seconds: f64, is_json: bool) {
         );
     }
     let (keys, size) = (manifest.keys(), bytes(manifest.bytes()));
-    println!("Saved {keys} keys of {} shards, {size}B, to {dir} in {seconds:.1} s.", manifest.shards.len());
+    let shards = things(manifest.shards.len(), "shard");
+    println!("Saved {keys} keys of {shards}, {size}B, to {dir} in {seconds:.1} s.");
 }

@@ -2,7 +2,7 @@
 
 use super::change::Change;
 use super::pace::Pace;
-use super::table::{Table, bytes};
+use super::table::{Table, bytes, things};
 use super::{Ended, Exit, nodes};
 use crate::control::backup::{self, Manifest};
 use crate::control::loader::Settings;
@@ -49,7 +49,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         let mut view = args.cluster.observe(&credentials).await?;
         backup::keep_members(&mut view);
         let refused = |why: String| Ended::refused(format!("{why}; nothing was written"));
-        let targets = restore::targets(&view).map_err(|not_whole| refused(not_whole.to_string()))?;
+        let mut targets = restore::targets(&view).map_err(|not_whole| refused(not_whole.to_string()))?;
+        restore::ask_limits(&mut targets, &credentials, nodes::LIMIT).await;
         let Some(owners) = restore::target::owners(&targets) else {
             return Err(refused("a slot has no owner".into()).into());
         };
@@ -160,18 +161,22 @@ fn finish(census: &Census, found: &Found<'_>, seconds: f64, is_json: bool) -> an
 
 fn text(manifest: &Manifest, census: &Census, targets: &[Target]) -> String {
     let mut out = format!(
-        "The backup of {}: {} shards, {} keys ({} of them expired), {} libraries of functions. It is whole.\n",
+        "The backup of {}: {}, {} keys ({} of them expired), {} of functions. It is whole.\n",
         manifest.began,
-        manifest.shards.len(),
+        things(manifest.shards.len(), "shard"),
         census.keys,
         census.expired,
-        census.functions.len()
+        if census.functions.len() == 1 {
+            "1 library".to_string()
+        } else {
+            format!("{} libraries", census.functions.len())
+        }
     );
     let kinds: Vec<String> = census.kinds.iter().map(|(kind, keys)| format!("{keys} {kind}")).collect();
     if !kinds.is_empty() {
         out += &format!("Types: {}\n", kinds.join(", "));
     }
-    let mut table = Table::new(&["TO", "SLOTS", "KEYS", "BYTES", "HAS"]);
+    let mut table = Table::new(&["TO", "SLOTS", "KEYS", "SERIALIZED", "HAS"]);
     for target in targets {
         let share = census.shares.get(&target.addr).copied().unwrap_or_default();
         let slots: usize = target.slots.iter().map(|range| range.count()).sum();
@@ -179,7 +184,7 @@ fn text(manifest: &Manifest, census: &Census, targets: &[Target]) -> String {
             target.addr.to_string(),
             slots.to_string(),
             share.keys.to_string(),
-            bytes(share.bytes),
+            format!("{}B", bytes(share.bytes)),
             format!("{} keys", target.info.keys),
         ]);
     }

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use tempfile::TempDir;
 
 const LIBRARY: &str = "#!lua name=lib\nredis.register_function('answer', function() return 42 end)";
@@ -227,6 +227,50 @@ fn a_full_disk_leaves_no_backup_behind() {
     expect(&output, 1, "There is no backup; what was written of it has been removed");
     assert!(!path.exists());
     expect(&backup(&path, cluster.addrs()[0], &[]), 0, "Saved 2000 keys");
+}
+
+fn is_part(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "part")
+}
+
+/// A backup whose files are begun, of a node that is slow.
+fn waiting_backup(cluster: &RealCluster, path: &Path) -> Child {
+    let mut command = slotgate(&["backup", text(path), &cluster.addrs()[0].to_string()]);
+    let running = command.stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("its files are begun", || {
+        fs::read_dir(path).is_ok_and(|mut files| files.any(|file| is_part(&file.unwrap().path())))
+    });
+    running
+}
+
+/// A node that takes half a minute to send its data.
+fn slow_shard() -> RealCluster {
+    let cluster = one_shard(&[]);
+    cluster.client(0).expect("DEBUG POPULATE 60 key 10", "+OK\r\n");
+    cluster.client(0).expect("CONFIG SET rdb-key-save-delay 500000", "+OK\r\n");
+    cluster
+}
+
+#[test]
+fn a_backup_that_is_interrupted_leaves_nothing_behind() {
+    let cluster = slow_shard();
+    let (_dir, path) = place();
+    let running = waiting_backup(&cluster, &path);
+    // SAFETY: a process of ours that has not been waited for.
+    unsafe { libc::kill(running.id() as i32, libc::SIGINT) };
+    expect(&running.wait_with_output().unwrap(), 1, "stopped: there is no backup");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_node_that_dies_meanwhile_leaves_nothing_behind() {
+    let mut cluster = slow_shard();
+    let (_dir, path) = place();
+    let running = waiting_backup(&cluster, &path);
+    cluster.kill(0);
+    let output = running.wait_with_output().unwrap();
+    expect(&output, 1, &cluster.addrs()[0].to_string());
+    assert!(!path.exists(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Small {
 
     /// The next number in the encoding of lengths.
     pub fn number(&mut self, input: &mut &[u8]) -> Result<Option<u64>, Fault> {
-        self.read(input, |bytes| number(bytes))
+        self.read(input, number)
     }
 
     /// The next string's head.

@@ -15,7 +15,9 @@ pub use target::{Refusal, Target, refusal, targets};
 use super::backup::Manifest;
 use super::loader::{Item, LoadError, Loader, Report, Settings};
 use super::node_client::{NodeClient, NodeError, Reply};
+use super::observe::observe_settings;
 use super::rdb::{self, Keep};
+use crate::backend::Credentials;
 use crate::topology::Slot;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -100,6 +102,17 @@ pub async fn check(
                 Some(Err(error)) => return Err(RestoreError::Panicked(error.to_string())),
             },
         }
+    }
+}
+
+/// Asks each target how long a value it takes; one that does not let us read its settings is left open.
+pub async fn ask_limits(targets: &mut [Target], credentials: &Credentials, limit: Duration) {
+    const NAMES: &[&str] = &["proto-max-bulk-len"];
+    let addrs: Vec<SocketAddr> = targets.iter().map(|target| target.addr).collect();
+    let told = observe_settings(&addrs, NAMES, credentials, limit).await;
+    for target in targets {
+        let settings = told.get(&target.addr).and_then(|settings| settings.as_ref().ok());
+        target.max_value = settings.and_then(|settings| settings.get(NAMES[0])?.parse().ok());
     }
 }
 

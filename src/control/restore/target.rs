@@ -8,12 +8,17 @@ use crate::control::view::View;
 use crate::topology::{SLOTS, SlotRange};
 use std::net::SocketAddr;
 
+/// What a value has more as `RESTORE` wants it: an RDB version and a checksum.
+const FOOTER: u64 = 10;
+
 /// A primary that owns slots.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Target {
     pub addr: SocketAddr,
     pub slots: Vec<SlotRange>,
     pub info: NodeInfo,
+    /// `proto-max-bulk-len`: the longest value that it takes; `None` where it does not tell.
+    pub max_value: Option<u64>,
 }
 
 /// Why a backup must not be restored into this cluster.
@@ -34,6 +39,11 @@ pub enum Refusal {
          nodes of the version that it was taken from, or a later one"
     )]
     OtherVersion { node: SocketAddr, server: String, key: String },
+    #[error(
+        "the value of {key:?} has {bytes} bytes, and {node} takes at most {limit} in one piece: raise it with \
+         'slotgate config set proto-max-bulk-len'"
+    )]
+    TooLarge { key: String, bytes: u64, node: SocketAddr, limit: u64 },
     #[error("the backup has keys of database {database}, such as {key:?}; only database 0 can be restored")]
     OtherDatabase { database: u64, key: String },
     #[error(
@@ -50,7 +60,7 @@ pub fn targets(view: &View) -> Result<Vec<Target>, NotWhole> {
     let owned = owned(view)?.into_iter();
     let target = |(id, slots)| {
         let node = view.of(id)?;
-        Some(Target { addr: node.view.asked, slots, info: node.info.clone() })
+        Some(Target { addr: node.view.asked, slots, info: node.info.clone(), max_value: None })
     };
     Ok(owned.filter_map(target).collect())
 }
@@ -83,6 +93,11 @@ pub fn refusal(census: &Census, targets: &[Target], may_replace: bool) -> Option
         }
         if !census.functions.is_empty() && target.info.release < Release(7, 0) {
             return Some(Refusal::NoFunctions { node, server });
+        }
+        if let (Some((size, key)), Some(limit)) = (&census.largest, target.max_value)
+            && size + FOOTER > limit
+        {
+            return Some(Refusal::TooLarge { key: key.clone(), bytes: size + FOOTER, node, limit });
         }
         let coming = census.shares.get(&target.addr)?.memory;
         let room = room(target.info.memory, may_replace && target.info.keys > 0)?;
@@ -125,7 +140,7 @@ mod tests {
         let info = NodeInfo::parse(&format!("redis_version:{redis}\r\n"));
         let info = NodeInfo { server: server.into(), keys, memory, ..info };
         let slots = vec![SlotRange::new(0, 16383).unwrap()];
-        Target { addr: ([10, 0, 0, 1], 6379).into(), slots, info }
+        Target { addr: ([10, 0, 0, 1], 6379).into(), slots, info, max_value: None }
     }
 
     #[test]
@@ -152,6 +167,18 @@ mod tests {
         assert_eq!(refused(0, 501, false), None);
         assert_eq!(refused(0, 0, false), None, "no limit");
         assert_eq!(refused(3, 500, true), None, "what is there already needs no room a second time");
+    }
+
+    #[test]
+    fn a_value_must_fit_into_one_request() {
+        let mut census = Census::new(SystemTime::UNIX_EPOCH);
+        census.largest = Some((91, "key".into()));
+        let refused = |limit| {
+            let target = target("redis 7.0.15", "7.0.15", 0, Memory::default());
+            refusal(&census, &[Target { max_value: limit, ..target }], false)
+        };
+        assert!(matches!(refused(Some(100)), Some(Refusal::TooLarge { bytes: 101, limit: 100, .. })));
+        assert_eq!((refused(Some(101)), refused(None)), (None, None));
     }
 
     #[test]
