@@ -40,19 +40,24 @@ impl Lab {
     pub fn serving(slotgate: &Path) -> Result<Lab> {
         let mut lab = Lab::unformed(slotgate, 6)?;
         lab.bootstrap()?;
-        let mut command = Command::new(&lab.slotgate);
-        command.args(["serve", "--listen", &lab.gateway.to_string(), "--admin", "127.0.0.1:0", "--seed"]);
-        let log = std::fs::File::create(lab.nodes.dir().join("slotgate.log"))?;
-        command.arg(lab.addrs().join(",")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        lab.serving = Some(command.spawn().context("cannot start slotgate")?);
-        let gateway = lab.gateway;
-        lab.wait_until("slotgate serves all shards", |_| {
+        lab.serve()?;
+        Ok(lab)
+    }
+
+    /// Puts slotgate in front of the nodes, and waits until it serves all shards.
+    pub fn serve(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.slotgate);
+        command.args(["serve", "--listen", &self.gateway.to_string(), "--admin", "127.0.0.1:0", "--seed"]);
+        let log = std::fs::File::create(self.nodes.dir().join("slotgate.log"))?;
+        command.arg(self.addrs().join(",")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.serving = Some(command.spawn().context("cannot start slotgate")?);
+        let gateway = self.gateway;
+        self.wait_until("slotgate serves all shards", |_| {
             let mut client = Client::connect(gateway)?;
             let replies: Result<Vec<String>> =
                 (0..64).map(|number| client.call(&["SET", &format!("probe:{number}"), "x"])).collect();
             Ok(replies?.iter().all(|reply| reply == "+OK"))
-        })?;
-        Ok(lab)
+        })
     }
 
     pub fn addrs(&self) -> Vec<String> {

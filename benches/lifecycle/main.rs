@@ -6,6 +6,7 @@
 mod client;
 mod lab;
 mod load;
+mod moves;
 mod report;
 mod scenarios;
 

@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 
 type Scenario = fn(&Path, u32) -> Result<Vec<Row>>;
 
-pub const ALL: &[(&str, Scenario)] =
-    &[("form", form), ("failover", failover), ("restart", restart), ("kill", kill)];
+pub const ALL: &[(&str, Scenario)] = &[
+    ("form", form),
+    ("failover", failover),
+    ("restart", restart),
+    ("kill", kill),
+    ("moves", crate::moves::moves),
+];
 
 /// Clients for each shard: half of them count, half of them set and get.
 const CLIENTS: usize = 8;
@@ -161,7 +166,7 @@ fn span(length: Duration) -> (Instant, Instant) {
 }
 
 /// For planned changes: nothing lost, nothing twice, no error.
-fn no_errors(what: &str, tally: &Tally) -> Row {
+pub fn no_errors(what: &str, tally: &Tally) -> Row {
     let mut measured = tally.words();
     if tally.lost + tally.twice + tally.unknown > 0 {
         measured.push_str(&format!(
