@@ -24,6 +24,7 @@ mod manage;
 mod migration;
 mod model;
 mod move_slots;
+mod moves_gone_wrong;
 mod one_redis;
 mod redirects;
 mod refresh;

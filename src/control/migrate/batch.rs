@@ -1,62 +1,78 @@
 //! One move in batches of slots: open, empty, hand over. As in `redis-cli --cluster reshard`, but for many
-//! slots with each round trip.
+//! slots with each round trip, and with one batch handed over while the next one is emptied.
 //!
 //! The order is what keeps slots and keys: IMPORTING on the target before MIGRATING on the source, or a
 //! redirected client would be sent back; the new owner told to the target first, or a crash between the
 //! two would leave a slot that nobody owns.
 
-use super::keys::{Mover, list};
+use super::copy::{self, Lane, Switched, keys_of};
+use super::keys::{Mover, has_large, list};
+use super::way::Way;
 use super::{Cluster, Event, MigrateError, Stop, Words, ask, ask_all, set_slot, words};
 use crate::control::node_client::{NodeClient, NodeError, Reply};
 use crate::control::observe::observe_view;
 use crate::control::plan::rebalance::Move;
 use crate::topology::{NodeId, Slot};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 /// How many keys are open at once: clients are redirected once more for them.
 const KEYS_OPEN: u64 = 1024;
 /// How many slots are open at once, when they hold few keys or none.
 const SLOTS_OPEN: usize = 256;
+/// Batches under way at once: while one waits for an answer, the nodes work for the other.
+const WORKERS: usize = 2;
+/// Slots that one worker copies at once.
+const LANES: usize = 6;
 /// How long a replica of the target may take to have what its primary got; then the move goes on.
 const REPLICA_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Batches that the other primaries have not been told of yet.
 const UNTOLD: usize = 64;
 
+/// Slots that move together, each with how many keys it has.
+type Batch = Vec<(Slot, u64)>;
+
 /// Carries one move out; ends early, with all slots closed, when it is told to stop.
 pub(super) async fn carry_out(
-    cluster: &Cluster,
-    step: &Move,
+    cluster: &Arc<Cluster>,
+    step: &Arc<Move>,
+    way: Way,
     events: &mpsc::Sender<Event>,
     stop: &Stop,
 ) -> Result<(), MigrateError> {
     let mut source = cluster.connect(step.source.addr).await?;
-    let mut target = cluster.connect(step.target.addr).await?;
-    let mut replica = Replica::of(cluster, step.target.id).await;
-    let (tell_others, others) = tell_others(cluster, step);
     let slots: Vec<Slot> = step.ranges.iter().flat_map(|range| range.slots()).collect();
-    for batch in batches(&mut source, &slots).await? {
-        if stop.is_requested() {
-            break;
-        }
-        let keys = move_batch(cluster, step, &batch, &mut source, &mut target, events).await?;
-        hand_over(step, &batch, &mut source, &mut target, &mut replica, events).await?;
-        // Whoever listens may have gone; slots move all the same.
-        let _ = events.send(Event::Moved { slots: batch.len(), keys }).await;
-        let _ = tell_others.send(batch).await;
+    let batches = VecDeque::from(batches(&mut source, &slots).await?);
+    let batches = Arc::new(Mutex::new(batches));
+    let (tell_others, others) = tell_others(cluster, step);
+    let mut workers = JoinSet::new();
+    for _ in 0..WORKERS {
+        let worker = Worker::open(cluster, step, way, events).await?;
+        workers.spawn(worker.run(batches.clone(), stop.clone(), tell_others.clone()));
     }
     drop(tell_others);
+    let mut failed = None;
+    while let Some(ended) = workers.join_next().await {
+        let ended = ended.unwrap_or_else(|error| Err(MigrateError::Panicked(error.to_string())));
+        if let Err(error) = ended {
+            failed.get_or_insert(error);
+            // The others finish the batches they are at.
+            batches.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
     // They learn it from the target anyway, only later.
     let _ = others.await;
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Cuts slots into batches that hold about [`KEYS_OPEN`] keys each.
-async fn batches(source: &mut NodeClient, slots: &[Slot]) -> Result<Vec<Vec<Slot>>, NodeError> {
+async fn batches(source: &mut NodeClient, slots: &[Slot]) -> Result<Vec<Batch>, NodeError> {
     let count = |slot: &Slot| words(["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]);
     let counts = ask_all(source, &slots.iter().map(count).collect::<Vec<_>>()).await?;
     let counts = counts.iter().map(|reply| match reply {
@@ -66,14 +82,14 @@ async fn batches(source: &mut NodeClient, slots: &[Slot]) -> Result<Vec<Vec<Slot
     Ok(cut(slots.iter().copied().zip(counts)))
 }
 
-fn cut(slots: impl Iterator<Item = (Slot, u64)>) -> Vec<Vec<Slot>> {
-    let mut batches: Vec<Vec<Slot>> = Vec::new();
+fn cut(slots: impl Iterator<Item = (Slot, u64)>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
     let mut open = 0;
     for (slot, keys) in slots {
         match batches.last_mut() {
-            Some(last) if open + keys <= KEYS_OPEN && last.len() < SLOTS_OPEN => last.push(slot),
+            Some(last) if open + keys <= KEYS_OPEN && last.len() < SLOTS_OPEN => last.push((slot, keys)),
             _ => {
-                batches.push(vec![slot]);
+                batches.push(vec![(slot, keys)]);
                 open = 0;
             }
         }
@@ -82,57 +98,166 @@ fn cut(slots: impl Iterator<Item = (Slot, u64)>) -> Vec<Vec<Slot>> {
     batches
 }
 
-/// Opens the slots and moves their keys; says how many.
-async fn move_batch(
-    cluster: &Cluster,
-    step: &Move,
-    batch: &[Slot],
-    source: &mut NodeClient,
-    target: &mut NodeClient,
-    events: &mpsc::Sender<Event>,
-) -> Result<u64, MigrateError> {
-    let all = |state, node| -> Vec<Words> { batch.iter().map(|slot| set_slot(*slot, state, node)).collect() };
-    ask_all(target, &all("IMPORTING", step.source.id)).await?;
-    let mut questions = all("MIGRATING", step.target.id);
-    questions.extend(list(batch));
-    let mut replies = ask_all(source, &questions).await?;
-    let listed = replies.split_off(batch.len());
-    Mover::new(cluster, source, step.target, events).empty(batch, listed).await
+/// Moves one batch after the other.
+struct Worker {
+    cluster: Arc<Cluster>,
+    step: Arc<Move>,
+    way: Way,
+    source: NodeClient,
+    target: NodeClient,
+    replica: Option<Replica>,
+    /// Opened when they are needed.
+    lanes: Vec<Lane>,
+    events: mpsc::Sender<Event>,
 }
 
-/// Makes the target the owner of slots whose keys it has.
-async fn hand_over(
-    step: &Move,
-    batch: &[Slot],
-    source: &mut NodeClient,
-    target: &mut NodeClient,
-    replica: &mut Option<Replica>,
-    events: &mpsc::Sender<Event>,
-) -> Result<(), MigrateError> {
-    let mut questions: Vec<Words> =
-        batch.iter().map(|slot| set_slot(*slot, "NODE", step.target.id)).collect();
-    if replica.is_some() {
-        // WAIT counts from the last command of this connection on, and the keys came before that.
-        questions.push(words(["WAIT", "1", &REPLICA_LIMIT.as_millis().to_string()]));
+impl Worker {
+    async fn open(
+        cluster: &Arc<Cluster>,
+        step: &Arc<Move>,
+        way: Way,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Worker, NodeError> {
+        Ok(Worker {
+            cluster: cluster.clone(),
+            step: step.clone(),
+            way,
+            source: cluster.connect(step.source.addr).await?,
+            target: cluster.connect(step.target.addr).await?,
+            replica: Replica::of(cluster, step.target.id).await,
+            lanes: Vec::new(),
+            events: events.clone(),
+        })
     }
-    let has_copy = ask_all(target, &questions).await?.last() != Some(&Reply::Integer(0));
-    // A target that crashed now would otherwise be followed by a replica that knows nothing of it.
-    if let Some(one) = replica
-        && !(has_copy && one.knows(step.target.id, batch).await)
-    {
-        let text = format!("no replica of {} follows it closely; going on without", step.target);
-        let _ = events.send(Event::Note(text)).await;
-        *replica = None;
-    }
-    questions.truncate(batch.len());
-    for reply in ask(source, &questions).await? {
-        match reply {
-            // It gave its last slot away and follows the new owner already.
-            Err(NodeError::Refused { text, .. }) if text.contains("only with masters") => {}
-            other => drop(other?),
+
+    async fn run(
+        mut self,
+        batches: Arc<Mutex<VecDeque<Batch>>>,
+        stop: Stop,
+        tell_others: mpsc::Sender<Vec<Slot>>,
+    ) -> Result<(), MigrateError> {
+        let next = || batches.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        while !stop.is_requested()
+            && let Some(batch) = next()
+        {
+            let slots: Vec<Slot> = batch.iter().map(|(slot, _)| *slot).collect();
+            let keys = self.empty(&batch).await?;
+            self.hand_over(&slots).await?;
+            // Whoever listens may have gone; slots move all the same.
+            let _ = self.events.send(Event::Moved { slots: slots.len(), keys }).await;
+            let _ = tell_others.send(slots).await;
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Opens the slots and moves their keys; says how many.
+    async fn empty(&mut self, batch: &[(Slot, u64)]) -> Result<u64, MigrateError> {
+        let source = self.step.source.id;
+        let few = |keys| self.way == Way::Copy && keys > 0 && keys <= copy::MOST_KEYS as u64;
+        let few: Vec<Slot> = batch.iter().filter(|(_, keys)| few(*keys)).map(|(slot, _)| *slot).collect();
+        let mut questions: Vec<Words> =
+            batch.iter().map(|(slot, _)| set_slot(*slot, "IMPORTING", source)).collect();
+        questions.extend(few.iter().flat_map(|slot| copy::set_mark(*slot, source)));
+        let list_few = list(&few);
+        let (opened, listed) =
+            tokio::join!(ask(&mut self.target, &questions), ask_all(&mut self.source, &list_few));
+        let (mut opened, listed) = (opened?, listed?);
+        // A target without memory takes no mark; MIGRATE then says what is wrong.
+        let marked: Vec<bool> = opened.split_off(batch.len()).chunks(2).map(|set| set[1].is_ok()).collect();
+        opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let found: Vec<(Slot, Vec<Vec<u8>>)> = few
+            .into_iter()
+            .zip(listed.iter().map(keys_of))
+            .zip(marked)
+            .filter(|(_, is_marked)| *is_marked)
+            .map(|(found, _)| found)
+            .collect();
+        let switched = self.switch(found).await?;
+        let keys: u64 = switched.iter().map(|(_, switched)| switched.keys).sum();
+
+        let is_switched = |slot: &Slot| switched.iter().any(|(other, _)| other == slot);
+        let mut slots: Vec<Slot> =
+            batch.iter().map(|(slot, _)| *slot).filter(|slot| !is_switched(slot)).collect();
+        let target = self.step.target.id;
+        let mut questions: Vec<Words> =
+            slots.iter().map(|slot| set_slot(*slot, "MIGRATING", target)).collect();
+        questions.extend(list(&slots));
+        let mut listed = ask_all(&mut self.source, &questions).await?.split_off(slots.len());
+        for (slot, switched) in switched {
+            slots.push(slot);
+            listed.push(switched.left);
+        }
+        let mut mover = Mover::new(&self.cluster, &mut self.source, self.step.target, &self.events);
+        Ok(keys + mover.empty(&slots, listed).await?)
+    }
+
+    /// Copies and switches the slots for which that goes; of the others, nothing is on the target.
+    async fn switch(
+        &mut self,
+        found: Vec<(Slot, Vec<Vec<u8>>)>,
+    ) -> Result<Vec<(Slot, Switched)>, MigrateError> {
+        if has_large(&mut self.source, found.iter().flat_map(|(_, keys)| keys)).await? {
+            let marks: Vec<Words> = found.iter().flat_map(|(slot, _)| copy::remove_mark(*slot)).collect();
+            ask_all(&mut self.target, &marks).await?;
+            return Ok(Vec::new());
+        }
+        while self.lanes.len() < LANES.min(found.len()) {
+            self.lanes.push(Lane::open(&self.cluster, &self.step).await?);
+        }
+        let (mut running, mut switched, mut failed) = (JoinSet::new(), Vec::new(), None);
+        let mut waiting = found.into_iter();
+        loop {
+            while failed.is_none()
+                && !self.lanes.is_empty()
+                && let Some((slot, keys)) = waiting.next()
+                && let Some(mut lane) = self.lanes.pop()
+            {
+                let (cluster, step) = (self.cluster.clone(), self.step.clone());
+                running.spawn(async move {
+                    let ended = lane.switch(&cluster, &step, slot, &keys).await;
+                    (lane, slot, ended)
+                });
+            }
+            match running.join_next().await {
+                None => break,
+                Some(Ok((lane, slot, Ok(ended)))) => {
+                    self.lanes.push(lane);
+                    switched.extend(ended.map(|ended| (slot, ended)));
+                }
+                Some(Ok((_, _, Err(error)))) => drop(failed.get_or_insert(error)),
+                Some(Err(error)) => drop(failed.get_or_insert(MigrateError::Panicked(error.to_string()))),
+            }
+        }
+        failed.map_or(Ok(switched), Err)
+    }
+
+    /// Makes the target the owner of slots whose keys it has.
+    async fn hand_over(&mut self, batch: &[Slot]) -> Result<(), MigrateError> {
+        let target = self.step.target;
+        let mut questions: Vec<Words> = batch.iter().map(|slot| set_slot(*slot, "NODE", target.id)).collect();
+        if self.replica.is_some() {
+            // WAIT counts from the last command of this connection on, and the keys came before that.
+            questions.push(words(["WAIT", "1", &REPLICA_LIMIT.as_millis().to_string()]));
+        }
+        let has_copy = ask_all(&mut self.target, &questions).await?.last() != Some(&Reply::Integer(0));
+        // A target that crashed now would otherwise be followed by a replica that knows nothing of it.
+        if let Some(one) = &mut self.replica
+            && !(has_copy && one.knows(target.id, batch).await)
+        {
+            let text = format!("no replica of {target} follows it closely; going on without");
+            let _ = self.events.send(Event::Note(text)).await;
+            self.replica = None;
+        }
+        questions.truncate(batch.len());
+        for reply in ask(&mut self.source, &questions).await? {
+            match reply {
+                // It gave its last slot away and follows the new owner already.
+                Err(NodeError::Refused { text, .. }) if text.contains("only with masters") => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A replica of the target, asked whether it has heard.
@@ -195,7 +320,7 @@ mod tests {
     #[test]
     fn batches_hold_many_empty_slots_or_few_full_ones() {
         let slots = |keys: fn(usize) -> u64| Slot::all().map(move |slot| (slot, keys(slot.index())));
-        let lens = |batches: Vec<Vec<Slot>>| batches.iter().map(Vec::len).collect::<Vec<_>>();
+        let lens = |batches: Vec<Batch>| batches.iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lens(cut(slots(|_| 0)).into_iter().take(2).collect()), [256, 256]);
         assert_eq!(lens(cut(slots(|_| 100)).into_iter().take(2).collect()), [10, 10]);
         assert_eq!(

@@ -3,6 +3,7 @@
 //! While a slot is open, its source creates no key in it (it answers ASK instead), so a list that comes
 //! back empty stays empty (<https://redis.io/docs/latest/commands/cluster-setslot/>).
 
+use super::copy::keys_of;
 use super::{Cluster, Event, MigrateError, Words, ask, ask_all, words};
 use crate::control::action::Party;
 use crate::control::node_client::{NodeClient, NodeError, Reply};
@@ -83,17 +84,6 @@ impl<'a> Mover<'a> {
         }
     }
 
-    /// What keys take in memory, in bytes. An ACL may forbid to ask: then the number alone counts.
-    async fn sizes(&mut self, keys: Vec<&Key>) -> Result<Vec<u64>, NodeError> {
-        let usage = |key: &Key| vec![b"MEMORY".to_vec(), b"USAGE".to_vec(), key.clone()];
-        let replies = ask(self.source, &keys.into_iter().map(usage).collect::<Vec<_>>()).await?;
-        let bytes = |reply| match reply {
-            Ok(Reply::Integer(bytes)) => u64::try_from(bytes).unwrap_or(0),
-            _ => 0,
-        };
-        Ok(replies.into_iter().map(bytes).collect())
-    }
-
     /// Cuts the keys into loads by number and bytes; a big key goes alone.
     async fn weigh(&mut self, mut found: Vec<(Slot, Vec<Key>)>) -> Result<Vec<Load>, MigrateError> {
         // REPLACE holds for a whole request: keys for which it is right stand together.
@@ -102,9 +92,9 @@ impl<'a> Mover<'a> {
         }
         let all = || found.iter().flat_map(|(_, keys)| keys);
         let samples: Vec<&Key> = all().step_by(SAMPLED).collect();
-        let sampled = self.sizes(samples).await?;
+        let sampled = sizes(self.source, samples).await?;
         let has_large = self.broken > 0 || sampled.iter().any(|bytes| *bytes >= LARGE);
-        let sizes = if has_large { self.sizes(all().collect()).await? } else { Vec::new() };
+        let sizes = if has_large { sizes(self.source, all().collect()).await? } else { Vec::new() };
         let usual = sampled.iter().copied().max().unwrap_or(0);
         let mut sizes = sizes.into_iter();
         let mut loads: Vec<Load> = Vec::new();
@@ -260,14 +250,28 @@ impl<'a> Mover<'a> {
     }
 }
 
+/// What keys take in memory, in bytes. An ACL may forbid to ask: then the number alone counts.
+async fn sizes(source: &mut NodeClient, keys: Vec<&Key>) -> Result<Vec<u64>, NodeError> {
+    let usage = |key: &Key| vec![b"MEMORY".to_vec(), b"USAGE".to_vec(), key.clone()];
+    let replies = ask(source, &keys.into_iter().map(usage).collect::<Vec<_>>()).await?;
+    let bytes = |reply| match reply {
+        Ok(Reply::Integer(bytes)) => u64::try_from(bytes).unwrap_or(0),
+        _ => 0,
+    };
+    Ok(replies.into_iter().map(bytes).collect())
+}
+
+/// Whether a sample of the keys has a large one.
+pub(super) async fn has_large(
+    source: &mut NodeClient,
+    keys: impl Iterator<Item = &Key>,
+) -> Result<bool, NodeError> {
+    let sampled = sizes(source, keys.step_by(SAMPLED).collect()).await?;
+    Ok(sampled.into_iter().any(|bytes| bytes >= LARGE))
+}
+
 /// Asks for the next keys of each slot.
 pub(super) fn list(slots: &[Slot]) -> Vec<Words> {
     let question = |slot: &Slot| words(["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), &LISTED.to_string()]);
     slots.iter().map(question).collect()
-}
-
-fn keys_of(reply: &Reply) -> Vec<Key> {
-    let Reply::Array(keys) = reply else { return Vec::new() };
-    let key = |key: &Reply| if let Reply::BulkString(key) = key { Some(key.to_vec()) } else { None };
-    keys.iter().filter_map(key).collect()
 }

@@ -1,24 +1,32 @@
 //! migrate: moves slots with their keys from primary to primary while clients go on.
 //!
-//! A [`Move`] is cut into batches of slots (`batch`); a batch is opened, its keys are moved (`keys`), and
-//! the slots are handed over, the target first. Slots that an earlier run left open are finished or closed
+//! The nodes' releases decide the `way` of a [`Move`]. Where both can, they are asked to do all of it
+//! (`atomic`). Otherwise it is cut into batches of slots (`batch`); a batch is
+//! opened, its slots of few small keys are copied and switched (`copy`), all other keys are moved (`keys`),
+//! and the slots are handed over, the target first. Slots that an earlier run left open are finished or closed
 //! before (`unfinished`). Nothing is remembered: what the nodes say is the state, so a run that was killed
 //! is continued by the next one.
 
+mod atomic;
 mod batch;
+mod copy;
 mod journey;
 mod keys;
 pub mod room;
 pub mod unfinished;
+mod way;
 
 pub use journey::{Journey, JourneyError, ready_holders};
 
+use self::atomic::Outcome;
+use self::way::Way;
 use super::action::Party;
 use super::node_client::{NodeClient, NodeError, Reply};
+use super::observe::NodeInfo;
 use super::plan::rebalance::Move;
 use super::view::View;
 use crate::backend::Credentials;
-use crate::topology::{NodeId, Slot};
+use crate::topology::{NodeId, Slot, SlotRange};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -131,8 +139,9 @@ pub async fn migrate(
             let step = waiting.swap_remove(at);
             busy.push((step.source.id, step.target.id));
             let (cluster, events, stop) = (cluster.clone(), events.clone(), stop.clone());
+            let step = Arc::new(step);
             running.spawn(async move {
-                let ended = batch::carry_out(&cluster, &step, &events, &stop).await;
+                let ended = carry_out(&cluster, &step, &events, &stop).await;
                 (step, ended)
             });
         }
@@ -163,6 +172,39 @@ pub async fn migrate(
         tell(event);
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// One move, the best way that its nodes know.
+async fn carry_out(
+    cluster: &Arc<Cluster>,
+    step: &Arc<Move>,
+    events: &mpsc::Sender<Event>,
+    stop: &Stop,
+) -> Result<(), MigrateError> {
+    let mut infos = Vec::new();
+    for party in [step.source, step.target] {
+        let mut client = cluster.connect(party.addr).await?;
+        infos.push(NodeInfo::parse(&client.call_text(&["INFO", "server"]).await?));
+    }
+    let (mut way, mut step) = (way::choose(&infos[0], &infos[1]), step.clone());
+    let note = match way {
+        Way::Atomic(dialect) => match atomic::carry_out(cluster, &step, dialect, events, stop).await? {
+            Outcome::Over => return Ok(()),
+            Outcome::Unable(why) => {
+                way = Way::Keys;
+                let left = atomic::left(&mut cluster.connect(step.source.addr).await?, &step).await?;
+                step = Arc::new(Move { ranges: SlotRange::cover(left), ..Move::clone(&step) });
+                Some(format!(
+                    "the nodes could not move the slots by themselves ({why}): moving them key by key"
+                ))
+            }
+        },
+        _ => way::why_not_atomic((step.source, &infos[0]), (step.target, &infos[1])),
+    };
+    if let Some(note) = note {
+        let _ = events.send(Event::Note(note)).await;
+    }
+    batch::carry_out(cluster, &step, way, events, stop).await
 }
 
 /// Whether a move shares no node with those under way: MIGRATE stops both its nodes while it runs.
