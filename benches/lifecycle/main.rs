@@ -8,6 +8,7 @@ mod chaos;
 mod client;
 mod lab;
 mod load;
+mod moves;
 mod report;
 mod resize;
 mod scenarios;

@@ -21,6 +21,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("resize", resize),
     ("addresses", addresses::all_new),
     ("permuted", addresses::permuted),
+    ("moves", crate::moves::moves),
 ];
 
 /// Clients for each shard: half of them count, half of them set and get.

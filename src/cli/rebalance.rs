@@ -13,6 +13,8 @@ use crate::control::plan::rebalance::{Holder, Move, rebalance};
 
 Weights are 1 unless given; 0 gives all slots of a node to the others. Primaries without slots get some
 only with --use-empty or a weight of their own. Ranges are kept whole where possible.
+Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere slots of
+few small keys are copied and switched at once, and all other keys go by MIGRATE.
 First ends what an earlier run left open. Ctrl-C finishes the slots under way; a run that was stopped or
 killed is continued by the next one. Exit code 3: not done, because it would not be safe.
 SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]

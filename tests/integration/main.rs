@@ -29,6 +29,7 @@ mod manage;
 mod migration;
 mod model;
 mod move_slots;
+mod moves_gone_wrong;
 mod one_redis;
 mod rdb_values;
 mod redirects;

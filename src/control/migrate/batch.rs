@@ -1,62 +1,95 @@
 //! One move in batches of slots: open, empty, hand over. As in `redis-cli --cluster reshard`, but for many
-//! slots with each round trip.
+//! slots with each round trip, and with one batch handed over while the next one is emptied.
 //!
 //! The order is what keeps slots and keys: IMPORTING on the target before MIGRATING on the source, or a
 //! redirected client would be sent back; the new owner told to the target first, or a crash between the
 //! two would leave a slot that nobody owns.
 
 use super::keys::{Mover, list};
-use super::{Cluster, Event, MigrateError, Stop, Words, ask, ask_all, set_slot, words};
+use super::{Cluster, EPOCH_LIMIT, Event, MigrateError, Stop, Words, ask, ask_all, set_slot, words};
+use crate::control::announce::{Announcement, announce};
 use crate::control::node_client::{NodeClient, NodeError, Reply};
 use crate::control::observe::observe_view;
 use crate::control::plan::rebalance::Move;
-use crate::topology::{NodeId, Slot};
+use crate::topology::{NodeId, Slot, SlotRange};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 /// How many keys are open at once: clients are redirected once more for them.
 const KEYS_OPEN: u64 = 1024;
 /// How many slots are open at once, when they hold few keys or none.
 const SLOTS_OPEN: usize = 256;
+/// Batches under way at once: while one waits for an answer, the nodes work for the other.
+const WORKERS: usize = 2;
 /// How long a replica of the target may take to have what its primary got; then the move goes on.
 const REPLICA_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Batches that the other primaries have not been told of yet.
 const UNTOLD: usize = 64;
 
+/// Slots that move together, each with how many keys it has.
+type Batch = Vec<(Slot, u64)>;
+
 /// Carries one move out; ends early, with all slots closed, when it is told to stop.
 pub(super) async fn carry_out(
-    cluster: &Cluster,
-    step: &Move,
+    cluster: &Arc<Cluster>,
+    step: &Arc<Move>,
     events: &mpsc::Sender<Event>,
     stop: &Stop,
 ) -> Result<(), MigrateError> {
     let mut source = cluster.connect(step.source.addr).await?;
-    let mut target = cluster.connect(step.target.addr).await?;
-    let mut replica = Replica::of(cluster, step.target.id).await;
-    let (tell_others, others) = tell_others(cluster, step);
+    hear_of_epoch(cluster, step, &mut source).await?;
     let slots: Vec<Slot> = step.ranges.iter().flat_map(|range| range.slots()).collect();
-    for batch in batches(&mut source, &slots).await? {
-        if stop.is_requested() {
-            break;
-        }
-        let keys = move_batch(cluster, step, &batch, &mut source, &mut target, events).await?;
-        hand_over(step, &batch, &mut source, &mut target, &mut replica, events).await?;
-        // Whoever listens may have gone; slots move all the same.
-        let _ = events.send(Event::Moved { slots: batch.len(), keys }).await;
-        let _ = tell_others.send(batch).await;
+    let batches = VecDeque::from(batches(&mut source, &slots).await?);
+    let batches = Arc::new(Mutex::new(batches));
+    let (tell_others, others) = tell_others(cluster, step);
+    let mut workers = JoinSet::new();
+    for _ in 0..WORKERS {
+        let worker = Worker::open(cluster, step, events).await?;
+        workers.spawn(worker.run(batches.clone(), stop.clone(), tell_others.clone()));
     }
     drop(tell_others);
+    let mut failed = None;
+    while let Some(ended) = workers.join_next().await {
+        let ended = ended.unwrap_or_else(|error| Err(MigrateError::Panicked(error.to_string())));
+        if let Err(error) = ended {
+            failed.get_or_insert(error);
+            // The others finish the batches they are at.
+            batches.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
     // They learn it from the target anyway, only later.
     let _ = others.await;
-    Ok(())
+    failed.map_or(Ok(()), Err)
+}
+
+/// Waits until the target has heard of the source's epoch. It takes the slots with the next epoch after all
+/// it knows; were the source's as high, the source's last words about its slots would win over it
+/// afterwards, and the target would throw the keys away.
+async fn hear_of_epoch(cluster: &Cluster, step: &Move, source: &mut NodeClient) -> Result<(), MigrateError> {
+    let mut target = cluster.connect(step.target.addr).await?;
+    let epoch = observe_view(source).await?.myself().epoch;
+    let deadline = Instant::now() + EPOCH_LIMIT;
+    loop {
+        let heard = observe_view(&mut target).await?.line(step.source.id).map(|line| line.epoch);
+        if heard >= Some(epoch) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let (source_node, target) = (step.source.addr, step.target.addr);
+            return Err(MigrateError::Unheard { source_node, target, epoch });
+        }
+        sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Cuts slots into batches that hold about [`KEYS_OPEN`] keys each.
-async fn batches(source: &mut NodeClient, slots: &[Slot]) -> Result<Vec<Vec<Slot>>, NodeError> {
+async fn batches(source: &mut NodeClient, slots: &[Slot]) -> Result<Vec<Batch>, NodeError> {
     let count = |slot: &Slot| words(["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]);
     let counts = ask_all(source, &slots.iter().map(count).collect::<Vec<_>>()).await?;
     let counts = counts.iter().map(|reply| match reply {
@@ -66,14 +99,14 @@ async fn batches(source: &mut NodeClient, slots: &[Slot]) -> Result<Vec<Vec<Slot
     Ok(cut(slots.iter().copied().zip(counts)))
 }
 
-fn cut(slots: impl Iterator<Item = (Slot, u64)>) -> Vec<Vec<Slot>> {
-    let mut batches: Vec<Vec<Slot>> = Vec::new();
+fn cut(slots: impl Iterator<Item = (Slot, u64)>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
     let mut open = 0;
     for (slot, keys) in slots {
         match batches.last_mut() {
-            Some(last) if open + keys <= KEYS_OPEN && last.len() < SLOTS_OPEN => last.push(slot),
+            Some(last) if open + keys <= KEYS_OPEN && last.len() < SLOTS_OPEN => last.push((slot, keys)),
             _ => {
-                batches.push(vec![slot]);
+                batches.push(vec![(slot, keys)]);
                 open = 0;
             }
         }
@@ -82,57 +115,95 @@ fn cut(slots: impl Iterator<Item = (Slot, u64)>) -> Vec<Vec<Slot>> {
     batches
 }
 
-/// Opens the slots and moves their keys; says how many.
-async fn move_batch(
-    cluster: &Cluster,
-    step: &Move,
-    batch: &[Slot],
-    source: &mut NodeClient,
-    target: &mut NodeClient,
-    events: &mpsc::Sender<Event>,
-) -> Result<u64, MigrateError> {
-    let all = |state, node| -> Vec<Words> { batch.iter().map(|slot| set_slot(*slot, state, node)).collect() };
-    ask_all(target, &all("IMPORTING", step.source.id)).await?;
-    let mut questions = all("MIGRATING", step.target.id);
-    questions.extend(list(batch));
-    let mut replies = ask_all(source, &questions).await?;
-    let listed = replies.split_off(batch.len());
-    Mover::new(cluster, source, step.target, events).empty(batch, listed).await
+/// Moves one batch after the other.
+struct Worker {
+    cluster: Arc<Cluster>,
+    step: Arc<Move>,
+    source: NodeClient,
+    target: NodeClient,
+    replica: Option<Replica>,
+    events: mpsc::Sender<Event>,
 }
 
-/// Makes the target the owner of slots whose keys it has.
-async fn hand_over(
-    step: &Move,
-    batch: &[Slot],
-    source: &mut NodeClient,
-    target: &mut NodeClient,
-    replica: &mut Option<Replica>,
-    events: &mpsc::Sender<Event>,
-) -> Result<(), MigrateError> {
-    let mut questions: Vec<Words> =
-        batch.iter().map(|slot| set_slot(*slot, "NODE", step.target.id)).collect();
-    if replica.is_some() {
-        // WAIT counts from the last command of this connection on, and the keys came before that.
-        questions.push(words(["WAIT", "1", &REPLICA_LIMIT.as_millis().to_string()]));
+impl Worker {
+    async fn open(
+        cluster: &Arc<Cluster>,
+        step: &Arc<Move>,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Worker, NodeError> {
+        Ok(Worker {
+            cluster: cluster.clone(),
+            step: step.clone(),
+            source: cluster.connect(step.source.addr).await?,
+            target: cluster.connect(step.target.addr).await?,
+            replica: Replica::of(cluster, step.target.id).await,
+            events: events.clone(),
+        })
     }
-    let has_copy = ask_all(target, &questions).await?.last() != Some(&Reply::Integer(0));
-    // A target that crashed now would otherwise be followed by a replica that knows nothing of it.
-    if let Some(one) = replica
-        && !(has_copy && one.knows(step.target.id, batch).await)
-    {
-        let text = format!("no replica of {} follows it closely; going on without", step.target);
-        let _ = events.send(Event::Note(text)).await;
-        *replica = None;
-    }
-    questions.truncate(batch.len());
-    for reply in ask(source, &questions).await? {
-        match reply {
-            // It gave its last slot away and follows the new owner already.
-            Err(NodeError::Refused { text, .. }) if text.contains("only with masters") => {}
-            other => drop(other?),
+
+    async fn run(
+        mut self,
+        batches: Arc<Mutex<VecDeque<Batch>>>,
+        stop: Stop,
+        tell_others: mpsc::Sender<Vec<Slot>>,
+    ) -> Result<(), MigrateError> {
+        let next = || batches.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        while !stop.is_requested()
+            && let Some(batch) = next()
+        {
+            let slots: Vec<Slot> = batch.iter().map(|(slot, _)| *slot).collect();
+            let keys = self.empty(&slots).await?;
+            self.hand_over(&slots).await?;
+            // Whoever listens may have gone; slots move all the same.
+            let _ = self.events.send(Event::Moved { slots: slots.len(), keys }).await;
+            let _ = tell_others.send(slots).await;
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Opens the slots and moves their keys; says how many.
+    async fn empty(&mut self, slots: &[Slot]) -> Result<u64, MigrateError> {
+        let (source, target) = (self.step.source.id, self.step.target.id);
+        let importing: Vec<Words> = slots.iter().map(|slot| set_slot(*slot, "IMPORTING", source)).collect();
+        ask_all(&mut self.target, &importing).await?;
+        let mut questions: Vec<Words> =
+            slots.iter().map(|slot| set_slot(*slot, "MIGRATING", target)).collect();
+        questions.extend(list(slots));
+        let listed = ask_all(&mut self.source, &questions).await?.split_off(slots.len());
+        let mut mover = Mover::new(&self.cluster, &mut self.source, self.step.target, &self.events);
+        mover.empty(slots, listed).await
+    }
+
+    /// Makes the target the owner of slots whose keys it has.
+    async fn hand_over(&mut self, batch: &[Slot]) -> Result<(), MigrateError> {
+        let target = self.step.target;
+        let mut questions: Vec<Words> = batch.iter().map(|slot| set_slot(*slot, "NODE", target.id)).collect();
+        if self.replica.is_some() {
+            // WAIT counts from the last command of this connection on, and the keys came before that.
+            questions.push(words(["WAIT", "1", &REPLICA_LIMIT.as_millis().to_string()]));
+        }
+        let has_copy = ask_all(&mut self.target, &questions).await?.last() != Some(&Reply::Integer(0));
+        // Gateways need not be redirected for each slot.
+        let slots = SlotRange::cover(batch.iter().copied());
+        announce(&mut self.target, &Announcement::Owner { node: target.id, slots }).await;
+        // A target that crashed now would otherwise be followed by a replica that knows nothing of it.
+        if let Some(one) = &mut self.replica
+            && !(has_copy && one.knows(target.id, batch).await)
+        {
+            let text = format!("no replica of {target} follows it closely; going on without");
+            let _ = self.events.send(Event::Note(text)).await;
+            self.replica = None;
+        }
+        questions.truncate(batch.len());
+        for reply in ask(&mut self.source, &questions).await? {
+            match reply {
+                // It gave its last slot away and follows the new owner already.
+                Err(NodeError::Refused { text, .. }) if text.contains("only with masters") => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A replica of the target, asked whether it has heard.
@@ -195,7 +266,7 @@ mod tests {
     #[test]
     fn batches_hold_many_empty_slots_or_few_full_ones() {
         let slots = |keys: fn(usize) -> u64| Slot::all().map(move |slot| (slot, keys(slot.index())));
-        let lens = |batches: Vec<Vec<Slot>>| batches.iter().map(Vec::len).collect::<Vec<_>>();
+        let lens = |batches: Vec<Batch>| batches.iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lens(cut(slots(|_| 0)).into_iter().take(2).collect()), [256, 256]);
         assert_eq!(lens(cut(slots(|_| 100)).into_iter().take(2).collect()), [10, 10]);
         assert_eq!(

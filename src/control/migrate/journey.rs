@@ -11,6 +11,7 @@ use crate::control::problem::{Problem, join, problems};
 use crate::control::view::View;
 use crate::topology::{Slot, SlotRange};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,19 +95,21 @@ impl Journey {
         tell: &mut impl FnMut(Event),
     ) -> Result<Vec<Move>, JourneyError> {
         let mut unfinished: BTreeMap<(SocketAddr, SocketAddr), (Party, Party, Vec<Slot>)> = BTreeMap::new();
+        let mut clients = Clients { journey: self, open: BTreeMap::new() };
         for remedy in remedies {
             tell(Event::Note(remedy.to_string()));
             let (slot, source, target) = match remedy {
                 Remedy::Finish { slot, source, target } => (slot, source, target),
                 Remedy::FinishOrClose { slot, source, target } => {
-                    if self.count(target, slot).await? == 0 {
-                        self.set_stable(target, slot).await?;
+                    let client = clients.of(target).await?;
+                    if count(client, slot).await? == 0 {
+                        set_stable(client, slot).await?;
                         continue;
                     }
                     (slot, source, target)
                 }
                 Remedy::Close { slot, node } => {
-                    self.set_stable(node, slot).await?;
+                    set_stable(clients.of(node).await?, slot).await?;
                     continue;
                 }
                 Remedy::Unclear { .. } => continue,
@@ -118,22 +121,6 @@ impl Journey {
         Ok(moves
             .map(|(source, target, slots)| Move { source, target, ranges: SlotRange::cover(slots) })
             .collect())
-    }
-
-    async fn count(&self, node: Party, slot: Slot) -> Result<i64, NodeError> {
-        let mut client = NodeClient::connect(node.addr, &self.credentials, self.limit).await?;
-        let counted =
-            ask_all(&mut client, &[words(["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()])]).await?;
-        Ok(if let Some(Reply::Integer(count)) = counted.first() { *count } else { 0 })
-    }
-
-    async fn set_stable(&self, node: Party, slot: Slot) -> Result<(), NodeError> {
-        let mut client = NodeClient::connect(node.addr, &self.credentials, self.limit).await?;
-        match client.call(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]).await {
-            // A primary that became a replica keeps its marks, and nobody minds them.
-            Err(NodeError::Refused { text, .. }) if text.contains("only with masters") => Ok(()),
-            other => other.map(drop),
-        }
     }
 
     /// Carries the moves out and waits until all nodes agree on the new owners.
@@ -154,6 +141,37 @@ impl Journey {
         } else {
             Err(JourneyError::Unsettled { limit: self.timeout, problems })
         }
+    }
+}
+
+/// Connections to the nodes whose slots are closed, one for each.
+struct Clients<'a> {
+    journey: &'a Journey,
+    open: BTreeMap<SocketAddr, NodeClient>,
+}
+
+impl Clients<'_> {
+    async fn of(&mut self, node: Party) -> Result<&mut NodeClient, NodeError> {
+        match self.open.entry(node.addr) {
+            Entry::Occupied(client) => Ok(client.into_mut()),
+            Entry::Vacant(place) => {
+                let Journey { credentials, limit, .. } = self.journey;
+                Ok(place.insert(NodeClient::connect(node.addr, credentials, *limit).await?))
+            }
+        }
+    }
+}
+
+async fn count(client: &mut NodeClient, slot: Slot) -> Result<i64, NodeError> {
+    let counted = ask_all(client, &[words(["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()])]).await?;
+    Ok(if let Some(Reply::Integer(count)) = counted.first() { *count } else { 0 })
+}
+
+async fn set_stable(client: &mut NodeClient, slot: Slot) -> Result<(), NodeError> {
+    match client.call(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]).await {
+        // A primary that became a replica keeps its marks, and nobody minds them.
+        Err(NodeError::Refused { text, .. }) if text.contains("only with masters") => Ok(()),
+        other => other.map(drop),
     }
 }
 

@@ -83,17 +83,6 @@ impl<'a> Mover<'a> {
         }
     }
 
-    /// What keys take in memory, in bytes. An ACL may forbid to ask: then the number alone counts.
-    async fn sizes(&mut self, keys: Vec<&Key>) -> Result<Vec<u64>, NodeError> {
-        let usage = |key: &Key| vec![b"MEMORY".to_vec(), b"USAGE".to_vec(), key.clone()];
-        let replies = ask(self.source, &keys.into_iter().map(usage).collect::<Vec<_>>()).await?;
-        let bytes = |reply| match reply {
-            Ok(Reply::Integer(bytes)) => u64::try_from(bytes).unwrap_or(0),
-            _ => 0,
-        };
-        Ok(replies.into_iter().map(bytes).collect())
-    }
-
     /// Cuts the keys into loads by number and bytes; a big key goes alone.
     async fn weigh(&mut self, mut found: Vec<(Slot, Vec<Key>)>) -> Result<Vec<Load>, MigrateError> {
         // REPLACE holds for a whole request: keys for which it is right stand together.
@@ -102,9 +91,9 @@ impl<'a> Mover<'a> {
         }
         let all = || found.iter().flat_map(|(_, keys)| keys);
         let samples: Vec<&Key> = all().step_by(SAMPLED).collect();
-        let sampled = self.sizes(samples).await?;
+        let sampled = sizes(self.source, samples).await?;
         let has_large = self.broken > 0 || sampled.iter().any(|bytes| *bytes >= LARGE);
-        let sizes = if has_large { self.sizes(all().collect()).await? } else { Vec::new() };
+        let sizes = if has_large { sizes(self.source, all().collect()).await? } else { Vec::new() };
         let usual = sampled.iter().copied().max().unwrap_or(0);
         let mut sizes = sizes.into_iter();
         let mut loads: Vec<Load> = Vec::new();
@@ -258,6 +247,17 @@ impl<'a> Mover<'a> {
         // Whoever listens may have gone; the keys must move all the same.
         let _ = self.events.send(event).await;
     }
+}
+
+/// What keys take in memory, in bytes. An ACL may forbid to ask: then the number alone counts.
+async fn sizes(source: &mut NodeClient, keys: Vec<&Key>) -> Result<Vec<u64>, NodeError> {
+    let usage = |key: &Key| vec![b"MEMORY".to_vec(), b"USAGE".to_vec(), key.clone()];
+    let replies = ask(source, &keys.into_iter().map(usage).collect::<Vec<_>>()).await?;
+    let bytes = |reply| match reply {
+        Ok(Reply::Integer(bytes)) => u64::try_from(bytes).unwrap_or(0),
+        _ => 0,
+    };
+    Ok(replies.into_iter().map(bytes).collect())
 }
 
 /// Asks for the next keys of each slot.

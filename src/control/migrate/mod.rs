@@ -1,24 +1,31 @@
 //! migrate: moves slots with their keys from primary to primary while clients go on.
 //!
-//! A [`Move`] is cut into batches of slots (`batch`); a batch is opened, its keys are moved (`keys`), and
-//! the slots are handed over, the target first. Slots that an earlier run left open are finished or closed
-//! before (`unfinished`). Nothing is remembered: what the nodes say is the state, so a run that was killed
+//! The nodes' releases decide the `way` of a [`Move`]. Where both can, they are asked to do all of it
+//! (`atomic`). Otherwise it is cut into batches of slots (`batch`); a batch is opened, its keys are moved
+//! (`keys`), and it is handed over, the target first. Slots that an earlier run left open are finished or
+//! closed before (`unfinished`). Nothing is remembered: what the nodes say is the state, so a run that was killed
 //! is continued by the next one.
 
+mod atomic;
 mod batch;
 mod journey;
 mod keys;
 pub mod room;
 pub mod unfinished;
+mod way;
 
 pub use journey::{Journey, JourneyError, ready_holders};
 
+use self::atomic::Outcome;
+use self::way::Way;
 use super::action::Party;
 use super::node_client::{NodeClient, NodeError, Reply};
+use super::observe::NodeInfo;
 use super::plan::rebalance::Move;
 use super::view::View;
 use crate::backend::Credentials;
-use crate::topology::{NodeId, Slot};
+use crate::control::observe::ObserveError;
+use crate::topology::{NodeId, Slot, SlotRange};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,11 +51,17 @@ pub enum Event {
     Note(String),
 }
 
+/// How long news of an epoch may take: nodes tell each other at least every half node timeout, which is 15 s
+/// unless set otherwise.
+const EPOCH_LIMIT: Duration = Duration::from_secs(30);
+
 /// Why slots stopped moving. What was moved stays so.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     #[error(transparent)]
     Node(#[from] NodeError),
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     #[error(
         "the key {key:?} of slot {slot} has one value on {source_node} and another on {target}: keep the right one \
          by deleting the other (redis-cli: ASKING, then DEL)"
@@ -62,6 +75,10 @@ pub enum MigrateError {
     Refused { slot: Slot, source_node: SocketAddr, target: SocketAddr, text: String },
     #[error("the keys of slot {slot} do not leave {source_node}")]
     Stuck { slot: Slot, source_node: SocketAddr },
+    #[error(
+        "{target} has not heard of {source_node}'s epoch {epoch} within {EPOCH_LIMIT:?}: are the two connected ('slotgate check')?"
+    )]
+    Unheard { source_node: SocketAddr, target: SocketAddr, epoch: u64 },
     #[error("a move ended unexpectedly: {0}")]
     Panicked(String),
 }
@@ -131,8 +148,9 @@ pub async fn migrate(
             let step = waiting.swap_remove(at);
             busy.push((step.source.id, step.target.id));
             let (cluster, events, stop) = (cluster.clone(), events.clone(), stop.clone());
+            let step = Arc::new(step);
             running.spawn(async move {
-                let ended = batch::carry_out(&cluster, &step, &events, &stop).await;
+                let ended = carry_out(&cluster, &step, &events, &stop).await;
                 (step, ended)
             });
         }
@@ -163,6 +181,38 @@ pub async fn migrate(
         tell(event);
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// One move, the best way that its nodes know.
+async fn carry_out(
+    cluster: &Arc<Cluster>,
+    step: &Arc<Move>,
+    events: &mpsc::Sender<Event>,
+    stop: &Stop,
+) -> Result<(), MigrateError> {
+    let mut infos = Vec::new();
+    for party in [step.source, step.target] {
+        let mut client = cluster.connect(party.addr).await?;
+        infos.push(NodeInfo::parse(&client.call_text(&["INFO", "server"]).await?));
+    }
+    let mut step = step.clone();
+    let note = match way::choose(&infos[0], &infos[1]) {
+        Way::Atomic(dialect) => match atomic::carry_out(cluster, &step, dialect, events, stop).await? {
+            Outcome::Over => return Ok(()),
+            Outcome::Unable(why) => {
+                let left = atomic::left(&mut cluster.connect(step.source.addr).await?, &step).await?;
+                step = Arc::new(Move { ranges: SlotRange::cover(left), ..Move::clone(&step) });
+                Some(format!(
+                    "the nodes could not move the slots by themselves ({why}): moving them key by key"
+                ))
+            }
+        },
+        Way::Keys => way::why_not_atomic((step.source, &infos[0]), (step.target, &infos[1])),
+    };
+    if let Some(note) = note {
+        let _ = events.send(Event::Note(note)).await;
+    }
+    batch::carry_out(cluster, &step, events, stop).await
 }
 
 /// Whether a move shares no node with those under way: MIGRATE stops both its nodes while it runs.
