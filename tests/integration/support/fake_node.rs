@@ -201,6 +201,10 @@ impl Shared {
             "HELLO 2" => return Some(say("-ERR unknown command\r\n")),
             "COMMAND" => return Some(say("-ERR not told\r\n")),
             "PING" => return Some(say("+PONG\r\n")),
+            "SUBSCRIBE SLOTGATE:ANNOUNCEMENTS" => {
+                let channel = "$22\r\nslotgate:announcements\r\n";
+                return Some(say(format!("*3\r\n$9\r\nsubscribe\r\n{channel}:1\r\n")));
+            }
             _ => return None,
         };
         Some(say(bulk(text)))
