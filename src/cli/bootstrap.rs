@@ -1,9 +1,11 @@
 //! `slotgate bootstrap`: lone nodes → one cluster.
 
 use super::change::Change;
+use super::moving::stop_on_interrupt;
 use super::{Ended, Exit, nodes};
 use crate::control::bootstrap::{self, BootstrapError, Progress};
 use crate::control::discover::Seed;
+use crate::control::migrate::Stop;
 use crate::control::plan::form::{Formation, Part, Plan, Refusal};
 use crate::control::view::View;
 use serde_json::{Value, json};
@@ -43,9 +45,16 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         credentials,
         limit: nodes::LIMIT,
         timeout: args.change.timeout.0,
+        stop: Stop::default(),
     };
     nodes::runtime()?.block_on(async {
         let view = bootstrap::observe(&config).await?;
+        if !view.silent.is_empty() {
+            let why = nodes::each_with_next_step(&view.silent);
+            let text =
+                format!("all nodes must answer; nothing was changed. These could not be asked:\n{why}");
+            return Err(Ended::wrong(text).into());
+        }
         let formation = bootstrap::plan(&config, &view)
             .map_err(|error| Ended { exit: exit_of(&error), text: error.to_string() })?;
         let has_actions = matches!(&formation, Formation::Needed(plan) if !plan.actions.is_empty());
@@ -65,6 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
                 return Ok(Exit::Wrong);
             }
         }
+        stop_on_interrupt(config.stop.clone())?;
         finish(&config, &view, &formation, |progress| args.change.say(progress)).await?;
         match (is_json, has_actions) {
             (true, true) => print_json(&formation, "formed")?,
@@ -83,11 +93,12 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 
 fn exit_of(error: &BootstrapError) -> Exit {
     match error {
-        BootstrapError::Refused(Refusal::TooFew { .. } | Refusal::TooMany | Refusal::Twice(..)) => {
-            Exit::Usage
-        }
+        BootstrapError::Refused(Refusal::TooMany | Refusal::Twice(..)) => Exit::Usage,
         BootstrapError::Refused(
-            Refusal::Keys { .. } | Refusal::Foreign { .. } | Refusal::OtherPart { .. },
+            Refusal::TooFew { .. }
+            | Refusal::Keys { .. }
+            | Refusal::Foreign { .. }
+            | Refusal::OtherPart { .. },
         ) => Exit::Refused,
         _ => Exit::Wrong,
     }

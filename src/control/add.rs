@@ -47,6 +47,8 @@ pub enum AddError {
     NoSuchPrimary(String),
     #[error("could not {action}: {source}. Run the same command again to go on from here")]
     Act { action: Box<Action>, source: ActError },
+    #[error("stopped; no step was left half-way. To go on from here, run the same command again")]
+    Stopped,
     #[error("{addr} did not become a full member within {limit:?}: {}. Run the same command again to go on from here", join(.problems, "; "))]
     Unsettled { addr: SocketAddr, limit: Duration, problems: Vec<Problem> },
 }
@@ -123,8 +125,8 @@ pub fn plan(view: &View, newcomer: &Observation, wish: &Wish) -> Result<Plan, Ad
 /// # Errors
 /// It does not answer, or is no cluster node.
 pub async fn observe_newcomer(journey: &Journey, addr: SocketAddr) -> Result<Observation, AddError> {
-    let mut client = NodeClient::connect(addr, &journey.credentials, journey.limit).await?;
-    Ok(observe_node(&mut client).await?)
+    let connected = NodeClient::connect(addr, &journey.credentials, journey.limit).await;
+    Ok(observe_node(&mut connected.map_err(ObserveError::from)?).await?)
 }
 
 /// Carries the plan out and waits until everybody knows the newcomer.
@@ -146,11 +148,18 @@ pub async fn carry_out(
         if matches!(action, Action::Replicate { .. }) {
             settle(journey, plan.newcomer).await?;
         }
+        go_on(journey)?;
         tell(action);
         let acted = actor.act(action, Instant::now() + journey.timeout).await;
         acted.map_err(|source| AddError::Act { action: Box::new(action.clone()), source })?;
     }
     settle(journey, plan.newcomer).await
+}
+
+/// # Errors
+/// The run is to end here.
+fn go_on(journey: &Journey) -> Result<(), AddError> {
+    if journey.stop.is_requested() { Err(AddError::Stopped) } else { Ok(()) }
 }
 
 async fn copy_functions(journey: &Journey, giver: Party, newcomer: Party) -> Result<(), AddError> {
@@ -184,6 +193,7 @@ async fn settle(journey: &Journey, newcomer: Party) -> Result<(), AddError> {
         if problems.is_empty() && is_linked {
             return Ok(());
         }
+        go_on(&journey)?;
         if Instant::now() >= deadline {
             let (addr, limit) = (newcomer.addr, journey.timeout);
             return Err(AddError::Unsettled { addr, limit, problems });

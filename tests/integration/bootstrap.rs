@@ -1,12 +1,10 @@
 //! `slotgate bootstrap` and `check` on real nodes.
 
+use super::support::one_line::OneLine;
 use super::support::program::{bootstrap, expect, run, states};
 use super::support::real_cluster::RealCluster;
 use super::support::wait_until;
-use std::fs::File;
-use std::io::Read as _;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::process::ExitStatus;
 
 #[test]
@@ -39,47 +37,6 @@ fn lone_nodes_become_a_whole_cluster_once_and_check_sees_what_dies() {
     assert_eq!((&report["healthy"], report["nodes"].as_array().unwrap().len()), (&false.into(), 5));
     assert_eq!(run(&["check"]).status.code(), Some(2));
     assert_eq!(run(&["check", "no-port"]).status.code(), Some(2));
-}
-
-/// A pipe that takes one line until that is read: a program which tells of each step before it does it
-/// gets no further than the step whose line lies in the pipe.
-struct OneLine {
-    reader: File,
-    /// Lines are copied through here to be looked at without being taken.
-    copies: (File, File),
-}
-
-impl OneLine {
-    fn new() -> (OneLine, File) {
-        // In packet mode (O_DIRECT) each write takes a slot, and the smallest pipe has one.
-        let (reader, writer) = pipe(libc::O_DIRECT);
-        // SAFETY: fcntl touches no memory of ours.
-        assert!(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 1) } > 0);
-        (OneLine { reader, copies: pipe(0) }, writer)
-    }
-
-    /// The line that lies in the pipe, which stays there; `None` when the writer is gone.
-    fn peek(&mut self) -> Option<String> {
-        let (from, to) = (self.reader.as_raw_fd(), self.copies.1.as_raw_fd());
-        // SAFETY: tee touches no memory of ours.
-        let len = usize::try_from(unsafe { libc::tee(from, to, 4096, 0) }).expect("tee copies between pipes");
-        let mut line = vec![0; len];
-        self.copies.0.read_exact(&mut line).unwrap();
-        (len > 0).then(|| String::from_utf8(line).unwrap())
-    }
-
-    fn take(&mut self) {
-        assert!(self.reader.read(&mut [0; 4096]).unwrap() > 0);
-    }
-}
-
-fn pipe(flags: i32) -> (File, File) {
-    let mut ends = [0; 2];
-    // SAFETY: pipe2 writes two descriptors, which are ours alone.
-    unsafe {
-        assert_eq!(libc::pipe2(ends.as_mut_ptr(), flags | libc::O_CLOEXEC), 0);
-        (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1]))
-    }
 }
 
 /// A run that is killed in its first step, or in the next one when it was `last`'s: that step, or its
@@ -153,6 +110,6 @@ fn nodes_that_are_not_empty_are_refused_by_name_and_nothing_is_changed() {
         &format!("{} is not empty: it already belongs to a cluster with {}", addrs[6], addrs[7]),
     );
     let refused = bootstrap(&addrs[..4], &["--yes"]).output().unwrap();
-    expect(&refused, 2, "name 6 nodes");
+    expect(&refused, 3, "name 6 nodes");
     assert_eq!(states(addrs), before);
 }
