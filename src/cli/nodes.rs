@@ -61,6 +61,38 @@ impl Cluster {
     }
 }
 
+/// Zones of nodes that do not tell theirs.
+#[derive(clap::Args)]
+pub struct Zones {
+    /// The zone of a node, may be given several times: what is in one zone is lost together. Valkey nodes
+    /// tell their own (availability-zone)
+    #[arg(long = "zone", value_name = "HOST:PORT=ZONE", value_parser = read_zone)]
+    zones: Vec<(Seed, String)>,
+}
+
+fn read_zone(text: &str) -> Result<(Seed, String), String> {
+    let wrong = || "write it as HOST:PORT=ZONE, such as redis-0:6379=eu-1a".to_string();
+    let (seed, zone) = text.split_once('=').ok_or_else(wrong)?;
+    if zone.is_empty() { Err(wrong()) } else { Ok((seed.parse().map_err(|_| wrong())?, zone.to_string())) }
+}
+
+impl Zones {
+    /// Puts the nodes into the zones that were named.
+    ///
+    /// # Errors
+    /// No node is at such an address.
+    pub async fn tell(&self, view: &mut View) -> anyhow::Result<()> {
+        for (seed, zone) in &self.zones {
+            let addrs = resolve(std::slice::from_ref(seed), LIMIT).await?;
+            let node = view.nodes.iter_mut().find(|node| addrs.contains(&node.view.asked));
+            let node =
+                node.ok_or_else(|| Ended::usage(format!("--zone names {seed}, where no node answers")))?;
+            node.info.zone = Some(zone.clone());
+        }
+        Ok(())
+    }
+}
+
 /// Asks all nodes that can be found through those at `addrs`.
 ///
 /// # Errors

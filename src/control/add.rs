@@ -8,6 +8,7 @@ use super::action::{Action, Party};
 use super::migrate::{Journey, JourneyError, ready_holders};
 use super::node_client::{NodeClient, NodeError, Reply};
 use super::observe::{ObserveError, Release, Role, observe_node};
+use super::plan::placement::Place;
 use super::problem::{Problem, join, problems};
 use super::view::{Observation, View};
 use crate::topology::NodeId;
@@ -25,7 +26,8 @@ pub enum Wish {
     /// A primary without slots.
     Primary,
     ReplicaOf(NodeId),
-    /// A replica of the primary that has the fewest, of those with slots.
+    /// A replica of the primary that has the fewest, of those with slots; of several one in another zone or on
+    /// another host.
     ReplicaOfPoorest,
 }
 
@@ -95,7 +97,11 @@ pub fn plan(view: &View, newcomer: &Observation, wish: &Wish) -> Result<Plan, Ad
     };
     let primary = match wish {
         Wish::Primary => None,
-        Wish::ReplicaOfPoorest => owners.iter().copied().min_by_key(replicas),
+        Wish::ReplicaOfPoorest => {
+            let own = Place::of(newcomer);
+            let nearness = |party: &Party| view.of(party.id).map(|node| own.nearness(&Place::of(node)));
+            owners.iter().copied().min_by_key(|party| (replicas(party), nearness(party)))
+        }
         Wish::ReplicaOf(id) => {
             let found = owners.iter().copied().find(|party| party.id == *id);
             Some(found.ok_or_else(|| AddError::NoSuchPrimary(id.to_string()))?)

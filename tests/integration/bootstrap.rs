@@ -39,6 +39,41 @@ fn lone_nodes_become_a_whole_cluster_once_and_check_sees_what_dies() {
     assert_eq!(run(&["check", "no-port"]).status.code(), Some(2));
 }
 
+#[test]
+fn primaries_are_spread_over_zones_and_replicas_kept_out_of_their_primarys() {
+    let cluster = RealCluster::start_like_pods(6, 31);
+    let addrs = cluster.addrs();
+    let zones = |of: [&str; 6]| -> Vec<String> {
+        let named = addrs.iter().zip(of).map(|(addr, zone)| format!("{addr}={zone}"));
+        named.flat_map(|zone| ["--zone".to_string(), zone]).collect()
+    };
+    let pairs = ["a", "a", "b", "b", "c", "c"];
+    let formed = bootstrap(addrs, &["--yes", "--output", "json"]).args(zones(pairs)).output().unwrap();
+    expect(&formed, 0, "formed");
+    let plan: serde_json::Value = serde_json::from_slice(&formed.stdout).unwrap();
+    assert_eq!(plan["plan"]["warnings"], serde_json::json!([]));
+    let members = plan["plan"]["members"].as_array().unwrap();
+    let place = |addr: &serde_json::Value| addrs.iter().position(|own| *addr == own.to_string().as_str());
+    let primaries = members.iter().filter(|member| member["replica_of"].is_null());
+    let primaries: Vec<_> = primaries.map(|member| place(&member["address"]).unwrap()).collect();
+    assert_eq!(primaries, [0, 2, 4]);
+    for member in members {
+        if let Some(primary) = place(&member["replica_of"]) {
+            assert_ne!(pairs[place(&member["address"]).unwrap()], pairs[primary], "{member}");
+        }
+    }
+    let first = addrs[0].to_string();
+    let doctor = |of: [&str; 6]| {
+        let zones = zones(of);
+        let words = ["doctor", &first].into_iter().chain(zones.iter().map(String::as_str));
+        run(&words.collect::<Vec<_>>())
+    };
+    expect(&doctor(pairs), 0, "nothing is wrong");
+    expect(&doctor(["a", "b", "a", "b", "c", "c"]), 1, "2 of 3 primaries are in the zone a");
+    let unknown = bootstrap(addrs, &["--dry-run", "--zone", "127.0.0.1:1=a"]).output().unwrap();
+    expect(&unknown, 2, "--zone names 127.0.0.1:1, where no node answers");
+}
+
 /// A run that is killed in its first step, or in the next one when it was `last`'s: that step, or its
 /// status when it had none.
 fn killed_in_a_step(addrs: &[SocketAddr], last: Option<&str>) -> Result<String, ExitStatus> {

@@ -173,11 +173,11 @@ fn a_backup_leaves_no_folder_and_a_restore_is_gone_on_with() {
     let waits = [("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "600")];
     let cluster = RealCluster::start_without_replicas(&waits);
     let mut nodes: Vec<Client> = (0..3).map(|ix| cluster.client(ix)).collect();
-    for ix in 0..3 {
+    for (ix, node) in nodes.iter_mut().enumerate() {
         let ours = (0..).map(|n| format!("key:{n}"));
         let ours = ours.filter(|key| cluster.owner_of(Slot::of_key(key.as_bytes())) == ix);
         for key in ours.take(50) {
-            nodes[ix].expect(&format!("SET {key} 1"), "+OK\r\n");
+            node.expect(&format!("SET {key} 1"), "+OK\r\n");
         }
     }
     let any = at(&cluster, 0);

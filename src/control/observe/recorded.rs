@@ -20,6 +20,8 @@ struct Server {
     members: &'static [&'static str],
     /// `INFO` of a primary: keys, offset, bytes used, `maxmemory`, file, failed saves.
     primary: (u64, u64, u64, u64, bool, bool),
+    /// `INFO` of a primary: its availability zone.
+    zone: Option<&'static str>,
     /// `INFO` of a replica: its primary, link, offset.
     replica: (&'static str, u16, bool, u64),
 }
@@ -38,6 +40,7 @@ const SERVERS: [Server; 7] = [
             "127.0.0.1:30001@40001 - myself,master - 1 linked 0-5460 93 to 67ed2db8 77 from 292f8b36",
         ],
         primary: (12, 280, 2_600_000, 436_469_760, true, false),
+        zone: None,
         replica: ("127.0.0.1", 30001, false, 1),
     },
     Server {
@@ -52,6 +55,7 @@ const SERVERS: [Server; 7] = [
             "[fd00::1]:6379@16379 - myself,master - 1 linked 0-92 94-5460",
         ],
         primary: (3, 280, 1_878_048, 0, false, false),
+        zone: None,
         replica: ("fd00::1", 6379, true, 280),
     },
     Server {
@@ -65,6 +69,7 @@ const SERVERS: [Server; 7] = [
             "127.0.0.1:21302@31302 node-2.example myself,master - 2 linked 5461-10922 16382 93 from a8c08237",
         ],
         primary: (3, 194, 1_897_008, 0, false, false),
+        zone: None,
         replica: ("127.0.0.1", 21303, true, 194),
     },
     Server {
@@ -80,6 +85,7 @@ const SERVERS: [Server; 7] = [
             "127.0.0.1:30001@31001 hostname1 myself,master - 1 linked 0-5460",
         ],
         primary: (3, 280, 1_878_048, 104_857_600, false, false),
+        zone: None,
         replica: ("127.0.0.1", 30001, true, 280),
     },
     Server {
@@ -93,6 +99,7 @@ const SERVERS: [Server; 7] = [
             "127.0.0.1:30001@40001 redis-0.example myself,master - 1 linked 0-5460 16382",
         ],
         primary: (3, 280, 3_878_048, 0, true, true),
+        zone: None,
         replica: ("127.0.0.1", 30001, true, 280),
     },
     Server {
@@ -106,6 +113,7 @@ const SERVERS: [Server; 7] = [
             "127.0.0.1:21404@31404 - slave,nofailover 1f92ceb4 3 linked",
         ],
         primary: (3, 194, 2_982_288, 0, false, false),
+        zone: None,
         replica: ("127.0.0.1", 21403, true, 194),
     },
     Server {
@@ -120,6 +128,7 @@ const SERVERS: [Server; 7] = [
             "10.0.0.1:6379@16379 hostname1 myself,master - 1 linked 0-5460 93 to 67ed2db8",
         ],
         primary: (43, 280, 2_982_288, 0, false, false),
+        zone: Some("eu-central-1a"),
         replica: ("10.0.0.1", 6379, true, 280),
     },
 ];
@@ -217,6 +226,7 @@ fn what_a_server_says_of_itself_is_read() {
             memory: Memory { used, max },
             has_config_file,
             has_save_failed,
+            zone: server.zone.map(String::from),
             ..NodeInfo::default()
         };
         assert_eq!(primary, expected, "{}", server.origin());
