@@ -5,6 +5,7 @@ use super::{Ended, Exit, moving, nodes};
 use crate::control::add::{self, AddError, Wish};
 use crate::control::discover::Seed;
 use crate::control::migrate::{Journey, JourneyError, Stop, ready_holders};
+use crate::control::problem::join;
 use serde_json::json;
 
 /// Add an empty node to a cluster, as a primary without slots or as a replica
@@ -40,6 +41,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let credentials = args.change.credentials(&args.login)?;
     nodes::runtime()?.block_on(async {
         let addrs = nodes::resolve(std::slice::from_ref(&args.existing), nodes::LIMIT).await?;
+        nodes::all_can_write(&nodes::reach(&addrs, &credentials).await?)?;
         let newcomers = nodes::resolve(std::slice::from_ref(&args.newcomer), nodes::LIMIT).await?;
         let [addr] = newcomers[..] else {
             let text = format!("{} has several addresses; name the node by one of its own", args.newcomer);
@@ -87,6 +89,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         if !is_idle && !args.change.is_confirmed()? {
             return Ok(Exit::Wrong);
         }
+        moving::stop_on_interrupt(journey.stop.clone())?;
         add::carry_out(&journey, &view, &plan, |action| eprintln!("Now: {action}")).await.map_err(ended)?;
         answer(if is_idle { "unchanged" } else { "added" });
         match (is_json, is_idle) {
@@ -104,5 +107,14 @@ fn ended(error: AddError) -> Ended {
         AddError::NoSuchPrimary(_) => Exit::Usage,
         _ => Exit::Wrong,
     };
-    Ended { exit, text: error.to_string() }
+    let text = match &error {
+        AddError::Observe(error) => nodes::with_next_step(error),
+        AddError::Cluster(JourneyError::NotInOrder(problems)) => format!(
+            "a node is added only to a cluster that is in order; this one is not: {}. 'slotgate doctor' says how to \
+             repair it; nothing was changed",
+            join(problems, "; ")
+        ),
+        _ => error.to_string(),
+    };
+    Ended { exit, text }
 }

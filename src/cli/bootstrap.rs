@@ -1,9 +1,11 @@
 //! `slotgate bootstrap`: lone nodes → one cluster.
 
 use super::change::Change;
+use super::moving::stop_on_interrupt;
 use super::{Ended, Exit, nodes};
 use crate::control::bootstrap::{self, BootstrapError, Progress};
 use crate::control::discover::Seed;
+use crate::control::migrate::Stop;
 use crate::control::plan::form::{Formation, Part, Plan, Refusal};
 use crate::control::view::View;
 use serde_json::{Value, json};
@@ -13,10 +15,11 @@ use serde_json::{Value, json};
 #[command(after_help = "Examples:
   slotgate bootstrap 10.0.0.{1,2,3,4,5,6}:6379 --replicas 1
   slotgate bootstrap redis-0:6379 redis-1:6379 redis-2:6379 --replicas 0 --yes
+  slotgate bootstrap redis-{0,1,2,3,4,5}:6379 --zone redis-0:6379=a --zone redis-1:6379=b ...
   slotgate bootstrap redis-{0,1,2,3,4,5}.redis:6379 --dry-run --output json
 
-The first nodes become primaries, the others their replicas, apart from their primary's host where
-possible. Shows the plan and asks. Ends when all nodes agree, every replica follows its primary and all
+The first nodes become primaries, spread over hosts and zones, the others their replicas, apart from their
+primary's host and zone where possible. Shows the plan and asks. Ends when all nodes agree, every replica follows its primary and all
 config epochs are distinct.
 Run again on a finished cluster it changes nothing; run again after it was cut short, with the same nodes
 in the same order, it goes on. A node that holds keys or belongs to another cluster is refused.
@@ -28,6 +31,8 @@ pub struct Args {
     /// How many replicas each primary gets
     #[arg(long, value_name = "N", default_value_t = 1)]
     replicas: usize,
+    #[command(flatten)]
+    zones: nodes::Zones,
     #[command(flatten)]
     login: nodes::Login,
     #[command(flatten)]
@@ -43,9 +48,17 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         credentials,
         limit: nodes::LIMIT,
         timeout: args.change.timeout.0,
+        stop: Stop::default(),
     };
     nodes::runtime()?.block_on(async {
-        let view = bootstrap::observe(&config).await?;
+        let mut view = bootstrap::observe(&config).await?;
+        if !view.silent.is_empty() {
+            let why = nodes::each_with_next_step(&view.silent);
+            let text =
+                format!("all nodes must answer; nothing was changed. These could not be asked:\n{why}");
+            return Err(Ended::wrong(text).into());
+        }
+        args.zones.tell(&mut view).await?;
         let formation = bootstrap::plan(&config, &view)
             .map_err(|error| Ended { exit: exit_of(&error), text: error.to_string() })?;
         let has_actions = matches!(&formation, Formation::Needed(plan) if !plan.actions.is_empty());
@@ -65,6 +78,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
                 return Ok(Exit::Wrong);
             }
         }
+        stop_on_interrupt(config.stop.clone())?;
         finish(&config, &view, &formation, |progress| args.change.say(progress)).await?;
         match (is_json, has_actions) {
             (true, true) => print_json(&formation, "formed")?,
@@ -83,11 +97,12 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 
 fn exit_of(error: &BootstrapError) -> Exit {
     match error {
-        BootstrapError::Refused(Refusal::TooFew { .. } | Refusal::TooMany | Refusal::Twice(..)) => {
-            Exit::Usage
-        }
+        BootstrapError::Refused(Refusal::TooMany | Refusal::Twice(..)) => Exit::Usage,
         BootstrapError::Refused(
-            Refusal::Keys { .. } | Refusal::Foreign { .. } | Refusal::OtherPart { .. },
+            Refusal::TooFew { .. }
+            | Refusal::Keys { .. }
+            | Refusal::Foreign { .. }
+            | Refusal::OtherPart { .. },
         ) => Exit::Refused,
         _ => Exit::Wrong,
     }

@@ -1,7 +1,7 @@
 //! `slotgate check`: whether a cluster is whole, by all its nodes' words.
 
 use super::{Exit, Output, nodes};
-use crate::control::observe::{Role, observe_cluster};
+use crate::control::observe::Role;
 use crate::control::problem::{Problem, join, problems};
 use crate::control::view::{Observation, View};
 use crate::topology::{Slot, SlotRange};
@@ -29,10 +29,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let credentials = args.cluster.login.credentials()?;
-    let view = nodes::runtime()?.block_on(async {
-        let addrs = nodes::resolve(&args.cluster.nodes, nodes::LIMIT).await?;
-        anyhow::Ok(observe_cluster(&addrs, &credentials, nodes::LIMIT).await)
-    })?;
+    let view = nodes::runtime()?.block_on(async { args.cluster.observe(&credentials).await })?;
     let found = problems(&view, args.replicas);
     match args.output {
         Output::Text => print!("{}", text(&view, &found)),
@@ -68,9 +65,11 @@ fn text(view: &View, found: &[Problem]) -> String {
             out += &format!("WRONG: {problem}\n");
         }
         out += &match found.len() {
-            1 => "One thing is wrong.\n".to_string(),
-            count => format!("{count} things are wrong.\n"),
+            1 => "One thing is wrong".to_string(),
+            count => format!("{count} things are wrong"),
         };
+        let any = view.nodes.first().map(|node| format!(" {}", node.view.asked)).unwrap_or_default();
+        out += &format!("; 'slotgate doctor{any}' says how to repair it.\n");
     }
     out
 }

@@ -172,7 +172,7 @@ fn text(name: &str, lines: &[Line], view: &View) -> String {
         out += &format!("The nodes differ: {}.\n", join(&values, ", "));
     }
     for silent in &view.silent {
-        out += &format!("NOT ASKED: {}\n", silent.error);
+        out += &format!("NOT ASKED: {}; run this again when it answers\n", silent.error);
     }
     out
 }

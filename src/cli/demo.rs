@@ -7,6 +7,7 @@ use crate::app;
 use crate::config::{Address, Config, Settings, Span};
 use crate::control::bootstrap;
 use crate::control::discover::Seed;
+use crate::control::migrate::Stop;
 use crate::control::plan::form::count_primaries;
 use crate::local_nodes::{LocalNodes, LocalNodesConfig};
 use crate::telemetry::logging;
@@ -144,6 +145,7 @@ async fn start(args: &Args, config: &Config) -> anyhow::Result<LocalNodes> {
         credentials: config.refresh.credentials.clone(),
         limit: LIMIT,
         timeout: args.timeout.0,
+        stop: Stop::default(),
     };
     let view = bootstrap::observe(&form).await?;
     let formation = bootstrap::plan(&form, &view)?;

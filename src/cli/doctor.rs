@@ -24,6 +24,8 @@ pub struct Args {
     /// How many replicas each primary should have [default: one, as soon as any primary has one]
     #[arg(long, value_name = "N")]
     replicas: Option<usize>,
+    #[command(flatten)]
+    zones: nodes::Zones,
     /// The shape of the answer
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
@@ -32,7 +34,8 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let credentials = args.cluster.login.credentials()?;
     let (view, settings) = nodes::runtime()?.block_on(async {
-        let view = args.cluster.observe(&credentials).await?;
+        let mut view = args.cluster.observe(&credentials).await?;
+        args.zones.tell(&mut view).await?;
         let addrs: Vec<SocketAddr> = view.nodes.iter().map(|node| node.view.asked).collect();
         let settings = observe_settings(&addrs, SETTINGS, &credentials, nodes::LIMIT).await;
         anyhow::Ok((view, settings))

@@ -2,10 +2,12 @@
 //! `switch-all-from` shares with it: show, ask, carry out.
 
 use super::change::Change;
+use super::moving::stop_on_interrupt;
 use super::{Ended, Exit, nodes};
 use crate::backend::Credentials;
 use crate::control::discover::Seed;
-use crate::control::hand_over;
+use crate::control::hand_over::{self, Ending};
+use crate::control::migrate::Stop;
 use crate::control::named::{self, Name};
 use crate::control::plan::failover::{HandOver, Refusal, failover};
 use crate::control::view::View;
@@ -88,15 +90,38 @@ pub async fn finish(
     if !how.change.is_confirmed()? {
         return Ok(Exit::Wrong);
     }
-    let config = hand_over::Config { credentials, limit: nodes::LIMIT, timeout: how.change.timeout.0 };
-    hand_over::carry_out(&config, view, &overs, |progress| how.change.say(progress)).await?;
+    let (timeout, stop) = (how.change.timeout.0, Stop::default());
+    stop_on_interrupt(stop.clone())?;
+    let config = hand_over::Config { credentials, limit: nodes::LIMIT, timeout, stop };
+    let ending = hand_over::carry_out(&config, view, &overs, |progress| how.change.say(progress)).await?;
+    if let Ending::Stopped { done } = ending {
+        say(&overs, "stopped", is_json, "");
+        return Err(Ended::wrong(stopped(&overs, done)).into());
+    }
     say(&overs, "done", is_json, "Done: all nodes agree and all links are up.");
     Ok(Exit::Fine)
 }
 
+/// What was done until the run was told to end, and how to go on.
+fn stopped(overs: &[HandOver], done: usize) -> String {
+    let check = overs.first().map(|over| over.replica.to_string()).unwrap_or_default();
+    // The same command once more would turn a single hand-over back.
+    match overs.len() - done {
+        0 => format!(
+            "stopped while the nodes heard of the new roles; nothing is left to do: 'slotgate check {check}' shows when \
+             all agree"
+        ),
+        left => format!(
+            "stopped; {done} took over, {left} did not begin. To go on with those, run the same command again"
+        ),
+    }
+}
+
 fn say(overs: &[HandOver], result: &str, is_json: bool, text: &str) {
     if !is_json {
-        println!("{text}");
+        if !text.is_empty() {
+            println!("{text}");
+        }
         return;
     }
     let over = |over: &HandOver| {

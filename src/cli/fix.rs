@@ -1,8 +1,10 @@
 //! `slotgate fix`: open slots and slots without an owner, repaired without a question that nobody answers.
 
 use super::change::Change;
+use super::moving::stop_on_interrupt;
 use super::{Exit, nodes};
 use crate::control::fix::{self, Config};
+use crate::control::migrate::Stop;
 use crate::control::plan::fix::Fix;
 use crate::control::problem::{Problem, join, problems};
 use crate::topology::SlotRange;
@@ -53,6 +55,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         timeout: args.change.timeout.0,
         allowed: args.allow_data_loss,
         save_to: args.save_to,
+        stop: Stop::default(),
     };
     nodes::runtime()?.block_on(async {
         let view = args.cluster.observe(&config.credentials).await?;
@@ -83,6 +86,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         if !args.change.is_confirmed()? {
             return Ok(Exit::Wrong);
         }
+        stop_on_interrupt(config.stop.clone())?;
         fix::carry_out(&config, &view, &fix, |progress| args.change.say(progress)).await?;
         let done = match left {
             Exit::Refused => "Done, but for the slots that were refused.",

@@ -12,6 +12,7 @@ use crate::control::view::View;
 use serde_json::json;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How often progress is told: on a terminal in place, elsewhere a line each time.
 const TELL_EVERY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
@@ -38,6 +39,7 @@ pub fn run(
     let credentials = args.change.credentials(&args.login)?;
     nodes::runtime()?.block_on(async {
         let addrs = nodes::resolve(&args.nodes, nodes::LIMIT).await?;
+        nodes::all_can_write(&nodes::reach(&addrs, &credentials).await?)?;
         let stop = Stop::default();
         let journey = Journey {
             addrs,
@@ -74,7 +76,7 @@ pub fn run(
         if !args.change.is_confirmed()? {
             return Ok(Exit::Wrong);
         }
-        stop_on_interrupt(stop.clone());
+        stop_on_interrupt(stop.clone())?;
         let mut progress = Progress::new(is_json);
         if !open.is_empty() {
             view = match journey.end_open(view, &mut |event| progress.hear(event)).await {
@@ -111,7 +113,11 @@ fn ended(error: &JourneyError, resume: &str) -> Ended {
         JourneyError::NotInOrder(_) | JourneyError::Unclear(_) => Exit::Refused,
         _ => Exit::Wrong,
     };
-    let text = if resume.is_empty() { error.to_string() } else { format!("{error}. To go on: {resume}") };
+    let text = match error {
+        JourneyError::NotInOrder(_) => format!("{error}. 'slotgate doctor' says how to repair it"),
+        _ => error.to_string(),
+    };
+    let text = if resume.is_empty() { text } else { format!("{text}. To go on: {resume}") };
     Ended { exit, text }
 }
 
@@ -138,10 +144,14 @@ pub fn find(holders: &[Holder], name: &str) -> Result<Party, Ended> {
     }
 }
 
-/// The first Ctrl-C ends the run in order; a second one at once, which the next run repairs.
-pub(super) fn stop_on_interrupt(stop: Stop) {
+/// The first Ctrl-C, from now on, ends the run in order; a second one at once, which the next run repairs.
+///
+/// # Errors
+/// The system lets nobody wait for signals.
+pub(super) fn stop_on_interrupt(stop: Stop) -> io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
+        while interrupt.recv().await.is_some() {
             if stop.is_requested() {
                 // Nothing of ours needs an end in order: what is open is found by the next run.
                 // SAFETY: both calls touch no memory; the default action of SIGINT ends the process.
@@ -156,6 +166,7 @@ pub(super) fn stop_on_interrupt(stop: Stop) {
             stop.request();
         }
     });
+    Ok(())
 }
 
 fn print_json(result: &str, moves: &[Move], progress: Option<&Progress>) -> anyhow::Result<()> {

@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let is_json = args.change.is_json();
     let credentials = args.change.credentials(&args.cluster.login)?;
     nodes::runtime()?.block_on(async {
-        args.cluster.observe(&credentials).await?;
+        nodes::all_can_write(&args.cluster.observe(&credentials).await?)?;
         let name = match args.node.parse::<Seed>() {
             Ok(seed) => Name::At(nodes::resolve(&[seed], nodes::LIMIT).await?),
             Err(_) => Name::Id(args.node.clone()),
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         if !args.change.is_confirmed()? {
             return Ok(Exit::Wrong);
         }
-        stop_on_interrupt(stop);
+        stop_on_interrupt(stop)?;
         let mut telling = Telling { args, progress: Progress::new(is_json), is_moving: false };
         let carried = remove::carry_out(&journey, &wish, outlook, |event| telling.hear(event)).await;
         telling.end_moves();

@@ -49,7 +49,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         let mut view = args.cluster.observe(&credentials).await?;
         backup::keep_members(&mut view);
         let refused = |why: String| Ended::refused(format!("{why}; nothing was written"));
-        let mut targets = restore::targets(&view).map_err(|not_whole| refused(not_whole.to_string()))?;
+        let mut targets = restore::targets(&view)
+            .map_err(|not_whole| refused(format!("{not_whole}. Look at it with 'slotgate doctor'")))?;
         restore::ask_limits(&mut targets, &credentials, nodes::LIMIT).await;
         let Some(owners) = restore::target::owners(&targets) else {
             return Err(refused("a slot has no owner".into()).into());

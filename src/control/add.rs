@@ -8,6 +8,7 @@ use super::action::{Action, Party};
 use super::migrate::{Journey, JourneyError, ready_holders};
 use super::node_client::{NodeClient, NodeError, Reply};
 use super::observe::{ObserveError, Release, Role, observe_node};
+use super::plan::placement::Place;
 use super::problem::{Problem, join, problems};
 use super::view::{Observation, View};
 use crate::topology::NodeId;
@@ -25,7 +26,8 @@ pub enum Wish {
     /// A primary without slots.
     Primary,
     ReplicaOf(NodeId),
-    /// A replica of the primary that has the fewest, of those with slots.
+    /// A replica of the primary that has the fewest, of those with slots; of several one in another zone or on
+    /// another host.
     ReplicaOfPoorest,
 }
 
@@ -47,6 +49,8 @@ pub enum AddError {
     NoSuchPrimary(String),
     #[error("could not {action}: {source}. Run the same command again to go on from here")]
     Act { action: Box<Action>, source: ActError },
+    #[error("stopped; no step was left half-way. To go on from here, run the same command again")]
+    Stopped,
     #[error("{addr} did not become a full member within {limit:?}: {}. Run the same command again to go on from here", join(.problems, "; "))]
     Unsettled { addr: SocketAddr, limit: Duration, problems: Vec<Problem> },
 }
@@ -93,7 +97,11 @@ pub fn plan(view: &View, newcomer: &Observation, wish: &Wish) -> Result<Plan, Ad
     };
     let primary = match wish {
         Wish::Primary => None,
-        Wish::ReplicaOfPoorest => owners.iter().copied().min_by_key(replicas),
+        Wish::ReplicaOfPoorest => {
+            let own = Place::of(newcomer);
+            let nearness = |party: &Party| view.of(party.id).map(|node| own.nearness(&Place::of(node)));
+            owners.iter().copied().min_by_key(|party| (replicas(party), nearness(party)))
+        }
         Wish::ReplicaOf(id) => {
             let found = owners.iter().copied().find(|party| party.id == *id);
             Some(found.ok_or_else(|| AddError::NoSuchPrimary(id.to_string()))?)
@@ -123,8 +131,8 @@ pub fn plan(view: &View, newcomer: &Observation, wish: &Wish) -> Result<Plan, Ad
 /// # Errors
 /// It does not answer, or is no cluster node.
 pub async fn observe_newcomer(journey: &Journey, addr: SocketAddr) -> Result<Observation, AddError> {
-    let mut client = NodeClient::connect(addr, &journey.credentials, journey.limit).await?;
-    Ok(observe_node(&mut client).await?)
+    let connected = NodeClient::connect(addr, &journey.credentials, journey.limit).await;
+    Ok(observe_node(&mut connected.map_err(ObserveError::from)?).await?)
 }
 
 /// Carries the plan out and waits until everybody knows the newcomer.
@@ -146,11 +154,18 @@ pub async fn carry_out(
         if matches!(action, Action::Replicate { .. }) {
             settle(journey, plan.newcomer).await?;
         }
+        go_on(journey)?;
         tell(action);
         let acted = actor.act(action, Instant::now() + journey.timeout).await;
         acted.map_err(|source| AddError::Act { action: Box::new(action.clone()), source })?;
     }
     settle(journey, plan.newcomer).await
+}
+
+/// # Errors
+/// The run is to end here.
+fn go_on(journey: &Journey) -> Result<(), AddError> {
+    if journey.stop.is_requested() { Err(AddError::Stopped) } else { Ok(()) }
 }
 
 async fn copy_functions(journey: &Journey, giver: Party, newcomer: Party) -> Result<(), AddError> {
@@ -184,6 +199,7 @@ async fn settle(journey: &Journey, newcomer: Party) -> Result<(), AddError> {
         if problems.is_empty() && is_linked {
             return Ok(());
         }
+        go_on(&journey)?;
         if Instant::now() >= deadline {
             let (addr, limit) = (newcomer.addr, journey.timeout);
             return Err(AddError::Unsettled { addr, limit, problems });

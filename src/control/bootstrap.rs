@@ -7,6 +7,7 @@ use super::act::{ActError, Acted, Actor};
 use super::action::Action;
 use super::discover::Seed;
 use super::introduce::Introduced;
+use super::migrate::Stop;
 use super::observe::observe_all;
 use super::plan::form::{Formation, Plan, Refusal, form};
 use super::problem::{Problem, join, problems, unknown_pairs};
@@ -40,6 +41,8 @@ pub struct Config {
     pub limit: Duration,
     /// For all waiting until the nodes agree.
     pub timeout: Duration,
+    /// Ends the run after the step under way.
+    pub stop: Stop,
 }
 
 /// What goes on, for people who wait.
@@ -64,6 +67,8 @@ pub enum BootstrapError {
     Refused(#[from] Refusal),
     #[error("could not {action}: {source}. Run the same command again to go on from here")]
     Act { action: Box<Action>, source: ActError },
+    #[error("stopped; no step was left half-way. To go on from here, run the same command again")]
+    Stopped,
     #[error("the nodes did not agree within {limit:?}: {}. Run the same command again to go on from here", join(.problems, "; "))]
     Unsettled { limit: Duration, problems: Vec<Problem> },
 }
@@ -134,6 +139,7 @@ async fn carry_out_steps(
             wait_joined(config, plan, &actor, &mut progress).await?;
             is_joined = true;
         }
+        go_on(config)?;
         progress(Progress::Step { step: ix + 1, steps, action: action.clone() });
         let acted = actor.act(action, Instant::now() + config.timeout).await;
         let failed = |source| BootstrapError::Act { action: Box::new(action.clone()), source };
@@ -183,10 +189,17 @@ async fn settle(
         if Instant::now() >= deadline {
             return Err(BootstrapError::Unsettled { limit: config.timeout, problems });
         }
+        go_on(config)?;
         told.tell(&mut progress, waiting_for(&problems));
         introduced.spread_roles(&view, &problems, &config.credentials, config.limit).await;
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// # Errors
+/// The run is to end here.
+fn go_on(config: &Config) -> Result<(), BootstrapError> {
+    if config.stop.is_requested() { Err(BootstrapError::Stopped) } else { Ok(()) }
 }
 
 fn single(seed: &Seed, found: &[SocketAddr]) -> Result<SocketAddr, BootstrapError> {
@@ -227,6 +240,7 @@ async fn wait_joined(
             let problems = problems(&view, None).into_iter().filter(is_pair).collect();
             return Err(BootstrapError::Unsettled { limit: config.timeout, problems });
         }
+        go_on(config)?;
         told.tell(progress, "all nodes to know each other".into());
         if Instant::now() >= meet_again {
             meet_again = Instant::now() + MEET_AGAIN;

@@ -3,6 +3,7 @@
 use super::act::{ActError, Acted, Actor};
 use super::action::Action;
 use super::bootstrap::Progress;
+use super::migrate::Stop;
 use super::node_client::NodeError;
 use super::observe::{observe_all, observe_slot_keys};
 use super::plan::fix::{Fix, doubtful, fix};
@@ -31,13 +32,17 @@ pub struct Config {
     pub allowed: Vec<SlotRange>,
     /// Where keys are saved before they are given up.
     pub save_to: PathBuf,
+    /// Ends the run after the slot under way.
+    pub stop: Stop,
 }
 
 /// Why a repair was not finished. What was done stays; the next run goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum FixError {
-    #[error("could not {action}: {source}")]
+    #[error("could not {action}: {source}. Run the same command again to go on from here")]
     Act { action: Box<Action>, source: ActError },
+    #[error("stopped; no step was left half-way. To go on from here, run the same command again")]
+    Stopped,
     #[error("the nodes did not agree within {limit:?}: {}. Run the same command again to go on from here", join(.problems, "; "))]
     Unsettled { limit: Duration, problems: Vec<Problem> },
 }
@@ -71,6 +76,9 @@ pub async fn carry_out(
         let is_gift = matches!(action, Action::AddSlots { .. });
         if has_given && !is_gift {
             wait(config, view, fix, false, &mut progress).await?;
+        }
+        if config.stop.is_requested() {
+            return Err(FixError::Stopped);
         }
         has_given = is_gift;
         progress(Progress::Step { step: ix + 1, steps, action: action.clone() });
@@ -113,6 +121,9 @@ async fn wait(
             .collect();
         if left.is_empty() {
             return Ok(());
+        }
+        if config.stop.is_requested() {
+            return Err(FixError::Stopped);
         }
         if Instant::now() >= deadline {
             return Err(FixError::Unsettled { limit: config.timeout, problems: left });

@@ -3,6 +3,7 @@
 use super::act::{ActError, Acted, Actor};
 use super::action::Action;
 use super::bootstrap::Progress;
+use super::migrate::Stop;
 use super::observe::observe_all;
 use super::plan::failover::HandOver;
 use super::problem::{Problem, join, problems};
@@ -24,6 +25,8 @@ pub struct Config {
     pub limit: Duration,
     /// For the waiting after each step.
     pub timeout: Duration,
+    /// Ends the run after the hand-over under way.
+    pub stop: Stop,
 }
 
 /// Why a step was not done, or did not come to rest.
@@ -35,6 +38,13 @@ pub enum HandOverError {
     Unsettled { action: Box<Action>, limit: Duration, problems: Vec<Problem> },
 }
 
+/// How many of the hand-overs were done before the run was told to end, or all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    Whole,
+    Stopped { done: usize },
+}
+
 /// Carries the hand-overs out. What was wrong `before` is not waited for.
 ///
 /// # Errors
@@ -44,10 +54,13 @@ pub async fn carry_out(
     before: &View,
     overs: &[HandOver],
     mut progress: impl FnMut(Progress),
-) -> Result<(), HandOverError> {
+) -> Result<Ending, HandOverError> {
     let actor = Actor::new(config.credentials.clone(), config.limit, HashSet::new());
     let known = problems(before, None);
     for (ix, over) in overs.iter().enumerate() {
+        if config.stop.is_requested() {
+            return Ok(Ending::Stopped { done: ix });
+        }
         let action = over.action();
         progress(Progress::Step { step: ix + 1, steps: overs.len(), action: action.clone() });
         let acted = actor.act(&action, Instant::now() + config.timeout).await;
@@ -57,7 +70,12 @@ pub async fn carry_out(
         }
         progress(Progress::Waiting { what: "all nodes to agree and all links to be up".into() });
         let addrs: Vec<SocketAddr> = before.nodes.iter().map(|node| node.view.asked).collect();
-        if let Err(problems) = settle(config, &addrs, &known).await {
+        let settled = tokio::select! {
+            biased;
+            settled = settle(config, &addrs, &known) => settled,
+            () = config.stop.requested() => return Ok(Ending::Stopped { done: ix + 1 }),
+        };
+        if let Err(problems) = settled {
             return Err(HandOverError::Unsettled {
                 action: Box::new(action),
                 limit: config.timeout,
@@ -65,7 +83,7 @@ pub async fn carry_out(
             });
         }
     }
-    Ok(())
+    Ok(Ending::Whole)
 }
 
 /// Waits until nothing of what a step can upset is wrong that was not wrong before.

@@ -321,7 +321,7 @@ async fn settle(
 ) -> Result<(), RemoveError> {
     let limit = journey.timeout;
     let (credentials, timeout) = (journey.credentials.clone(), limit);
-    let config = hand_over::Config { credentials, limit: journey.limit, timeout };
+    let config = hand_over::Config { credentials, limit: journey.limit, timeout, stop: journey.stop.clone() };
     let settled = hand_over::settle(&config, addrs, before).await;
     settled.map_err(|problems| RemoveError::Unsettled { limit, problems })?;
     let view = observe_all(addrs, &journey.credentials, journey.limit).await;

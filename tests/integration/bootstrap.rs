@@ -1,12 +1,10 @@
 //! `slotgate bootstrap` and `check` on real nodes.
 
+use super::support::one_line::OneLine;
 use super::support::program::{bootstrap, expect, run, states};
 use super::support::real_cluster::RealCluster;
 use super::support::wait_until;
-use std::fs::File;
-use std::io::Read as _;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::process::ExitStatus;
 
 #[test]
@@ -41,45 +39,39 @@ fn lone_nodes_become_a_whole_cluster_once_and_check_sees_what_dies() {
     assert_eq!(run(&["check", "no-port"]).status.code(), Some(2));
 }
 
-/// A pipe that takes one line until that is read: a program which tells of each step before it does it
-/// gets no further than the step whose line lies in the pipe.
-struct OneLine {
-    reader: File,
-    /// Lines are copied through here to be looked at without being taken.
-    copies: (File, File),
-}
-
-impl OneLine {
-    fn new() -> (OneLine, File) {
-        // In packet mode (O_DIRECT) each write takes a slot, and the smallest pipe has one.
-        let (reader, writer) = pipe(libc::O_DIRECT);
-        // SAFETY: fcntl touches no memory of ours.
-        assert!(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, 1) } > 0);
-        (OneLine { reader, copies: pipe(0) }, writer)
+#[test]
+fn primaries_are_spread_over_zones_and_replicas_kept_out_of_their_primarys() {
+    let cluster = RealCluster::start_like_pods(6, 31);
+    let addrs = cluster.addrs();
+    let zones = |of: [&str; 6]| -> Vec<String> {
+        let named = addrs.iter().zip(of).map(|(addr, zone)| format!("{addr}={zone}"));
+        named.flat_map(|zone| ["--zone".to_string(), zone]).collect()
+    };
+    let pairs = ["a", "a", "b", "b", "c", "c"];
+    let formed = bootstrap(addrs, &["--yes", "--output", "json"]).args(zones(pairs)).output().unwrap();
+    expect(&formed, 0, "formed");
+    let plan: serde_json::Value = serde_json::from_slice(&formed.stdout).unwrap();
+    assert_eq!(plan["plan"]["warnings"], serde_json::json!([]));
+    let members = plan["plan"]["members"].as_array().unwrap();
+    let place = |addr: &serde_json::Value| addrs.iter().position(|own| *addr == own.to_string().as_str());
+    let primaries = members.iter().filter(|member| member["replica_of"].is_null());
+    let primaries: Vec<_> = primaries.map(|member| place(&member["address"]).unwrap()).collect();
+    assert_eq!(primaries, [0, 2, 4]);
+    for member in members {
+        if let Some(primary) = place(&member["replica_of"]) {
+            assert_ne!(pairs[place(&member["address"]).unwrap()], pairs[primary], "{member}");
+        }
     }
-
-    /// The line that lies in the pipe, which stays there; `None` when the writer is gone.
-    fn peek(&mut self) -> Option<String> {
-        let (from, to) = (self.reader.as_raw_fd(), self.copies.1.as_raw_fd());
-        // SAFETY: tee touches no memory of ours.
-        let len = usize::try_from(unsafe { libc::tee(from, to, 4096, 0) }).expect("tee copies between pipes");
-        let mut line = vec![0; len];
-        self.copies.0.read_exact(&mut line).unwrap();
-        (len > 0).then(|| String::from_utf8(line).unwrap())
-    }
-
-    fn take(&mut self) {
-        assert!(self.reader.read(&mut [0; 4096]).unwrap() > 0);
-    }
-}
-
-fn pipe(flags: i32) -> (File, File) {
-    let mut ends = [0; 2];
-    // SAFETY: pipe2 writes two descriptors, which are ours alone.
-    unsafe {
-        assert_eq!(libc::pipe2(ends.as_mut_ptr(), flags | libc::O_CLOEXEC), 0);
-        (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1]))
-    }
+    let first = addrs[0].to_string();
+    let doctor = |of: [&str; 6]| {
+        let zones = zones(of);
+        let words = ["doctor", &first].into_iter().chain(zones.iter().map(String::as_str));
+        run(&words.collect::<Vec<_>>())
+    };
+    expect(&doctor(pairs), 0, "nothing is wrong");
+    expect(&doctor(["a", "b", "a", "b", "c", "c"]), 1, "2 of 3 primaries are in the zone a");
+    let unknown = bootstrap(addrs, &["--dry-run", "--zone", "127.0.0.1:1=a"]).output().unwrap();
+    expect(&unknown, 2, "--zone names 127.0.0.1:1, where no node answers");
 }
 
 /// A run that is killed in its first step, or in the next one when it was `last`'s: that step, or its
@@ -153,6 +145,6 @@ fn nodes_that_are_not_empty_are_refused_by_name_and_nothing_is_changed() {
         &format!("{} is not empty: it already belongs to a cluster with {}", addrs[6], addrs[7]),
     );
     let refused = bootstrap(&addrs[..4], &["--yes"]).output().unwrap();
-    expect(&refused, 2, "name 6 nodes");
+    expect(&refused, 3, "name 6 nodes");
     assert_eq!(states(addrs), before);
 }

@@ -10,7 +10,7 @@ use crate::topology::{NodeId, SlotRange};
 /// Why no whole backup could be taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("a backup is taken of a whole cluster; this one is not: {0}")]
+    #[error("the cluster is not whole: {0}")]
     NotWhole(String),
     #[error("slots are being moved: {0}")]
     Moving(String),

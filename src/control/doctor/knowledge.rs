@@ -150,6 +150,22 @@ pub const KNOWLEDGE: &[Knowledge] = &[
     ),
     known("one-host", Hint, "if this host is lost, everything is", &[]),
     known(
+        "replica-in-primary-zone",
+        Warning,
+        "both are lost with the zone, and the shard's data with them",
+        &[
+            "redis-cli {node} CLUSTER REPLICATE {other_id}",
+            "redis-cli {other} CLUSTER REPLICATE {primary_id}",
+        ],
+    ),
+    known(
+        "majority-in-one-zone",
+        Warning,
+        "if this zone is lost, too few primaries are left to elect replicas, and everything stops",
+        &["slotgate failover {primary} {any}"],
+    ),
+    known("one-zone", Hint, "if this zone is lost, everything is", &[]),
+    known(
         "few-primaries",
         Warning,
         "with fewer than three primaries none can be replaced by election: the rest are no majority",

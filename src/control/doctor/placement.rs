@@ -1,30 +1,58 @@
-//! What is lost together: replicas beside their primary, a majority of primaries on one host, too few
-//! primaries to vote. Pure. A host is an address; zones are not known here.
+//! What is lost together: replicas beside their primary, a majority of primaries on one host or in one zone,
+//! too few primaries to vote. Pure. A host is an address; a zone is what the node was told, or the operator
+//! told us.
 
 use super::Fact;
-use crate::control::view::{NodeView, View};
+use crate::control::view::{NodeView, Observation, View};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 /// With fewer primaries, those that are left after a loss are no majority.
 const MIN_PRIMARIES: usize = 3;
 
+/// What nodes may be lost with, and the kinds of what may be wrong with it.
+struct Level {
+    /// Where a node is; `None` where nobody knows.
+    of: fn(&Observation) -> Option<String>,
+    word: &'static str,
+    one: &'static str,
+    beside_primary: &'static str,
+    majority: &'static str,
+}
+
+const HOST: Level = Level {
+    of: |node| Some(node.view.asked.ip().to_string()),
+    word: "on the host",
+    one: "one-host",
+    beside_primary: "replica-on-primary-host",
+    majority: "majority-on-one-host",
+};
+const ZONE: Level = Level {
+    of: |node| node.info.zone.clone(),
+    word: "in the zone",
+    one: "one-zone",
+    beside_primary: "replica-in-primary-zone",
+    majority: "majority-in-one-zone",
+};
+
 pub(super) fn facts(view: &View) -> Vec<Fact> {
-    let views: Vec<&NodeView> = view.nodes.iter().map(|node| &node.view).collect();
-    let primaries: Vec<&NodeView> = views
+    let primaries: Vec<&Observation> = view
+        .nodes
         .iter()
-        .copied()
-        .filter(|view| view.myself().primary.is_none() && !view.myself().slots.is_empty())
+        .filter(|node| node.view.myself().primary.is_none() && !node.view.myself().slots.is_empty())
         .collect();
-    let mut facts = votes(view, &primaries);
-    let hosts: BTreeSet<IpAddr> = views.iter().map(|view| view.asked.ip()).collect();
-    match hosts.iter().collect::<Vec<_>>().as_slice() {
-        // Where there is one host only, nobody is misplaced.
-        [host] if views.len() > 1 => facts.push(Fact::new("one-host", format!("all nodes are on {host}"))),
-        [] | [_] => {}
-        _ => {
-            facts.extend(views.iter().filter_map(|replica| beside_primary(&views, replica)));
-            facts.extend(majority(&views, &primaries));
+    let mut facts = votes(view, &primaries.iter().map(|node| &node.view).collect::<Vec<_>>());
+    for level in [HOST, ZONE] {
+        let places: BTreeSet<Option<String>> = view.nodes.iter().map(level.of).collect();
+        match places.iter().flatten().collect::<Vec<_>>().as_slice() {
+            // Where there is one only, nobody is misplaced.
+            [place] if places.len() == 1 && view.nodes.len() > 1 => {
+                facts.push(Fact::new(level.one, format!("all nodes are {} {place}", level.word)));
+            }
+            [] | [_] => {}
+            _ => {
+                facts.extend(view.nodes.iter().filter_map(|replica| beside_primary(view, &level, replica)));
+                facts.extend(majority(view, &level, &primaries));
+            }
         }
     }
     facts
@@ -50,43 +78,48 @@ fn votes(view: &View, primaries: &[&NodeView]) -> Vec<Fact> {
     facts
 }
 
-fn beside_primary(views: &[&NodeView], replica: &NodeView) -> Option<Fact> {
-    let primary_of = |view: &NodeView| {
-        let id = view.myself().primary?;
-        views.iter().copied().find(|view| view.id() == id)
-    };
+fn beside_primary(view: &View, level: &Level, replica: &Observation) -> Option<Fact> {
+    let primary_of = |node: &Observation| view.of(node.view.myself().primary?);
     let primary = primary_of(replica)?;
-    let host = replica.asked.ip();
-    if primary.asked.ip() != host {
+    let (place, host) = ((level.of)(replica)?, HOST.of);
+    // One that shares the host is told of already.
+    if (level.of)(primary).as_ref() != Some(&place)
+        || (level.one != HOST.one && host(primary) == host(replica))
+    {
         return None;
     }
-    let text = format!("the replica {} is on the host of its primary {}", replica.asked, primary.asked);
-    let fact = Fact::new("replica-on-primary-host", text).with_node("node", replica.asked);
+    let (asked, its) = (replica.view.asked, primary.view.asked);
+    let text = format!("the replica {asked} is {} {place}, as is its primary {its}", level.word);
+    let fact = Fact::new(level.beside_primary, text).with_node("node", asked);
     // The two change places with each other's primary, where that sets both apart.
-    let other = views.iter().copied().find(|other| {
-        other.asked.ip() != primary.asked.ip()
-            && primary_of(other).is_some_and(|its| its.id() != primary.id() && its.asked.ip() != host)
+    let other = view.nodes.iter().find(|other| {
+        (level.of)(other).as_ref() != Some(&place)
+            && primary_of(other).is_some_and(|its| {
+                its.view.id() != primary.view.id() && (level.of)(its).as_ref() != Some(&place)
+            })
     });
     Some(match other.and_then(|other| Some((other, primary_of(other)?))) {
-        Some((other, its)) => {
-            fact.with("other_id", its.id()).with_node("other", other.asked).with("primary_id", primary.id())
-        }
+        Some((other, its)) => fact
+            .with("other_id", its.view.id())
+            .with_node("other", other.view.asked)
+            .with("primary_id", primary.view.id()),
         None => fact,
     })
 }
 
-fn majority(views: &[&NodeView], primaries: &[&NodeView]) -> Option<Fact> {
-    let mut on: BTreeMap<IpAddr, Vec<&NodeView>> = BTreeMap::new();
+fn majority(view: &View, level: &Level, primaries: &[&Observation]) -> Option<Fact> {
+    let mut on: BTreeMap<String, Vec<&Observation>> = BTreeMap::new();
     for primary in primaries {
-        on.entry(primary.asked.ip()).or_default().push(primary);
+        on.entry((level.of)(primary)?).or_default().push(primary);
     }
-    let (host, there) = on.into_iter().find(|(_, there)| there.len() * 2 > primaries.len())?;
-    let text = format!("{} of {} primaries are on the host {host}", there.len(), primaries.len());
+    let (place, there) = on.into_iter().find(|(_, there)| there.len() * 2 > primaries.len())?;
+    let text = format!("{} of {} primaries are {} {place}", there.len(), primaries.len(), level.word);
     // One that has a replica elsewhere to hand over to.
     let movable = there.iter().find(|primary| {
-        let mut replicas = views.iter().filter(|view| view.myself().primary == Some(primary.id()));
-        replicas.any(|replica| replica.asked.ip() != host)
+        let id = primary.view.id();
+        let mut replicas = view.nodes.iter().filter(|node| node.view.myself().primary == Some(id));
+        replicas.any(|replica| (level.of)(replica).as_ref() != Some(&place))
     });
-    let fact = Fact::new("majority-on-one-host", text);
-    Some(movable.into_iter().fold(fact, |fact, primary| fact.with("primary", primary.asked)))
+    let fact = Fact::new(level.majority, text);
+    Some(movable.into_iter().fold(fact, |fact, primary| fact.with("primary", primary.view.asked)))
 }

@@ -87,6 +87,9 @@ fn whatever_a_rule_finds_is_known_once() {
         named.extend(quoted(rules, "    kind: "));
         assert!(named.len() > before);
     }
+    for field in ["    one: ", "    beside_primary: ", "    majority: "] {
+        named.extend(quoted(include_str!("placement.rs"), field));
+    }
     named.extend(["memory-evicts", "memory-full", "memory-nearly-full"]);
     for kind in &named {
         assert!(kinds.contains(kind), "nothing is known about {kind}");
@@ -156,6 +159,31 @@ fn a_host_with_most_primaries_hands_one_over() {
     let finding = only(&placed([1, 1, 3, 4, 5, 6]));
     assert_eq!(finding.kind, "majority-on-one-host");
     assert_eq!(finding.repair, ["slotgate failover 10.0.0.1:6379 10.0.0.1:6379"]);
+}
+
+/// Six hosts in these zones.
+fn in_zones(zones: [&str; 6]) -> View {
+    let mut view = placed(AT);
+    for (node, zone) in view.nodes.iter_mut().zip(zones) {
+        node.info.zone = Some(zone.into());
+    }
+    view
+}
+
+#[test]
+fn what_is_in_one_zone_is_told_like_what_is_on_one_host() {
+    assert_eq!(found(&in_zones(["a", "b", "c", "b", "c", "a"])), []);
+    let finding = only(&in_zones(["a", "b", "c", "a", "c", "b"]));
+    assert_eq!((finding.kind, finding.severity), ("replica-in-primary-zone", Severity::Warning));
+    assert_eq!(finding.repair.len(), 2, "{finding:?}");
+    assert!(
+        finding.text.contains("10.0.0.4:6379 is in the zone a, as is its primary 10.0.0.1:6379"),
+        "{finding:?}"
+    );
+    let finding = only(&in_zones(["a", "a", "b", "b", "b", "a"]));
+    assert_eq!(finding.kind, "majority-in-one-zone");
+    assert_eq!(finding.repair, ["slotgate failover 10.0.0.1:6379 10.0.0.1:6379"]);
+    assert_eq!(only(&in_zones(["a"; 6])).kind, "one-zone");
 }
 
 #[test]

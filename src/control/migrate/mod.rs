@@ -33,10 +33,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 /// How long one question to a node of a move may take: a pipeline of MIGRATEs whose target stopped
 /// answering fails one by one, each after its own timeout.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A person who asks to stop does not mind this long.
+const LOOK_FOR_STOP_EVERY: Duration = Duration::from_millis(50);
 /// A slow reader of events holds the moves up rather than memory.
 const EVENTS: usize = 256;
 
@@ -94,6 +97,13 @@ impl Stop {
 
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the request.
+    pub async fn requested(&self) {
+        while !self.is_requested() {
+            sleep(LOOK_FOR_STOP_EVERY).await;
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 mod answer;
 mod info;
 mod node_line;
+#[cfg(test)]
+mod recorded;
 mod settings;
 mod slot_keys;
 

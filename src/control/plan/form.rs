@@ -1,11 +1,11 @@
 //! form: lone nodes → one cluster. Pure.
 //!
-//! The plan follows from the nodes' order alone: the first ones become primaries with even slot
-//! ranges, the rest their replicas. What a node already has of its part is left out, so a run that was
+//! The plan follows from the nodes' order and places alone: the first ones become primaries with even
+//! slot ranges, spread over zones and hosts, the rest their replicas. What a node already has of its part is left out, so a run that was
 //! cut short at any point is finished by the same run once more. A node that has anything else is
 //! refused, as in `redis-cli --cluster create`.
 
-use super::placement::{Host, assign_replicas, even_ranges};
+use super::placement::{Nearness, Place, assign_replicas, choose_primaries, even_ranges};
 use crate::control::action::{Action, Party};
 use crate::control::observe::{Flags, NodeLine};
 use crate::control::problem::join;
@@ -102,10 +102,11 @@ pub fn form(view: &View, replicas: usize) -> Result<Formation, Refusal> {
         }
     }
     let primaries = count_primaries(nodes.len(), replicas)?;
+    let nodes = &primaries_first(nodes, primaries);
     let members = members(nodes, primaries);
     match nodes.iter().zip(&members).try_for_each(|(node, member)| accept(node, member, &members, nodes)) {
         Ok(()) => {
-            let warnings = warnings(&members, primaries);
+            let warnings = warnings(nodes, &members, primaries);
             Ok(Formation::Needed(Plan { actions: actions(nodes, &members), members, warnings }))
         }
         Err(_) if is_formed(nodes) => Ok(Formation::Formed),
@@ -126,10 +127,18 @@ pub fn count_primaries(nodes: usize, replicas: usize) -> Result<usize, Refusal> 
     if primaries > SLOTS { Err(Refusal::TooMany) } else { Ok(primaries) }
 }
 
+/// Those that become primaries, then the others, each in the order in which they were named.
+fn primaries_first(nodes: &[Observation], primaries: usize) -> Vec<Observation> {
+    let places: Vec<Place> = nodes.iter().map(Place::of).collect();
+    let chosen = choose_primaries(&places, primaries);
+    let others = (0..nodes.len()).filter(|ix| !chosen.contains(ix));
+    chosen.iter().copied().chain(others).map(|ix| nodes[ix].clone()).collect()
+}
+
 fn members(nodes: &[Observation], primaries: usize) -> Vec<Member> {
-    let hosts: Vec<Host> = nodes.iter().map(|node| node.view.asked.ip()).collect();
+    let places: Vec<Place> = nodes.iter().map(Place::of).collect();
     let ranges = even_ranges(primaries).into_iter().map(|range| Part::Primary { range });
-    let of = assign_replicas(&hosts[..primaries], &hosts[primaries..]);
+    let of = assign_replicas(&places[..primaries], &places[primaries..]);
     let parts = ranges.chain(of.into_iter().map(|of| Part::Replica { of }));
     let party = |node: &Observation| Party { id: node.view.id(), addr: node.view.asked };
     nodes.iter().zip(parts).map(|(node, part)| Member { party: party(node), part }).collect()
@@ -242,32 +251,46 @@ pub fn missing(range: SlotRange, owned: &[SlotRange]) -> Vec<SlotRange> {
     )
 }
 
-fn warnings(members: &[Member], primaries: usize) -> Vec<String> {
-    let host = |member: &Member| member.party.addr.ip();
-    let hosts: HashSet<Host> = members.iter().map(host).collect();
+fn warnings(nodes: &[Observation], members: &[Member], primaries: usize) -> Vec<String> {
+    let places: Vec<Place> = nodes.iter().map(Place::of).collect();
+    let hosts: HashSet<String> = places.iter().map(|place| place.host.to_string()).collect();
     if hosts.len() == 1 {
         return vec!["all nodes are on one host: when it is lost, so is the cluster".into()];
     }
     let mut warnings = Vec::new();
-    for member in members {
-        if let Part::Replica { of } = member.part
-            && host(&members[of]) == host(member)
-        {
-            warnings
-                .push(format!("{} is on the same host as its primary {}", member.party, members[of].party));
-        }
+    for (member, place) in members.iter().zip(&places) {
+        let Part::Replica { of } = member.part else { continue };
+        let shared = match place.nearness(&places[of]) {
+            Nearness::Apart => continue,
+            Nearness::Zone => "in the same zone",
+            Nearness::Host => "on the same host",
+        };
+        warnings.push(format!("{} is {shared} as its primary {}", member.party, members[of].party));
     }
-    for lost in &hosts {
-        let count = members[..primaries].iter().filter(|member| host(member) == *lost).count();
+    let zones: HashSet<String> = places.iter().filter_map(|place| place.zone.clone()).collect();
+    for (what, lost, is_in) in hosts
+        .iter()
+        .map(|host| ("on", host, is_on as fn(&Place, &str) -> bool))
+        .chain(zones.iter().map(|zone| ("in the zone", zone, is_in_zone as fn(&Place, &str) -> bool)))
+    {
+        let count = places[..primaries].iter().filter(|place| is_in(place, lost)).count();
         if count * 2 >= primaries {
             warnings.push(format!(
-                "{count} of {primaries} primaries are on {lost}: when it is lost, no majority is left to elect new \
-                 ones; name the nodes in another order, as the first ones become primaries"
+                "{count} of {primaries} primaries are {what} {lost}: when it is lost, no majority is left to elect \
+                 new ones; name nodes elsewhere too"
             ));
         }
     }
     warnings.sort_unstable();
     warnings
+}
+
+fn is_on(place: &Place, host: &str) -> bool {
+    place.host.to_string() == host
+}
+
+fn is_in_zone(place: &Place, zone: &str) -> bool {
+    place.zone.as_deref() == Some(zone)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! heal, newcomers: an empty node that the operator named becomes the replica of a primary without one. Pure.
 
 use super::heal::{Case, Plan};
+use super::placement::Place;
 use crate::control::action::{Action, Party};
 use crate::control::observe::Flags;
 use crate::control::view::Observation;
@@ -58,10 +59,10 @@ fn is_unused(node: &Observation) -> bool {
     me.slots.is_empty() && me.open_slots.is_empty() && me.primary.is_none() && node.info.keys == 0
 }
 
-/// The vacancy that suits the node best: on another host, and else the first.
+/// The vacancy that suits the node best: in another zone, else on another host, and else the first.
 fn take<'a>(vacant: &mut Vec<&'a Observation>, node: &Observation) -> Option<&'a Observation> {
-    let host = node.view.asked.ip();
-    let elsewhere = vacant.iter().position(|primary| primary.view.asked.ip() != host);
-    let place = elsewhere.unwrap_or(0);
-    (place < vacant.len()).then(|| vacant.remove(place))
+    let own = Place::of(node);
+    let nearness = |ix: &usize| own.nearness(&Place::of(vacant[*ix]));
+    let best = (0..vacant.len()).min_by_key(nearness)?;
+    Some(vacant.remove(best))
 }

@@ -11,6 +11,6 @@ mod heal_leavers;
 mod heal_links;
 mod heal_newcomers;
 pub mod heal_orphans;
-mod placement;
+pub mod placement;
 pub mod rebalance;
 pub mod remove;

@@ -6,6 +6,7 @@
 //! that everybody has forgotten cannot come back by itself: the bus hears unknown senders only when they
 //! ask to be let in, which no node does that takes itself for a member.
 
+use super::placement::Place;
 use super::rebalance::{Holder, Move, rebalance};
 use crate::control::action::{Action, Party};
 use crate::control::observe::{Flags, NodeLine, Role};
@@ -260,11 +261,11 @@ fn hand_on(view: &View, id: NodeId, addr: Option<SocketAddr>, plan: &mut Plan) -
         replicas.insert(primary.view.id(), of_it.collect());
     }
     for replica in orphans {
-        let host = replica.view.asked.ip();
+        let (host, own) = (replica.view.asked.ip(), Place::of(replica));
         let standing = |primary: &&&Observation| {
             let rivals = replicas.get(&primary.view.id()).map(Vec::as_slice).unwrap_or_default();
             let neighbours = rivals.iter().filter(|rival| rival.view.asked.ip() == host).count();
-            (primary.view.asked.ip() == host, rivals.len(), neighbours, primary.view.id())
+            (own.nearness(&Place::of(primary)), rivals.len(), neighbours, primary.view.id())
         };
         let Some(primary) = primaries.iter().min_by_key(standing) else {
             return Err(Refusal::NobodyElse(addr.unwrap_or(replica.view.asked)));

@@ -8,6 +8,7 @@ pub mod fake_node;
 pub mod gateway;
 pub mod keys;
 pub mod killer;
+pub mod one_line;
 pub mod payload;
 pub mod program;
 pub mod real_cluster;
