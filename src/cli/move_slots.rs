@@ -45,7 +45,7 @@ fn slot_range(text: &str) -> Result<SlotRange, String> {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    moving::run(&args.moving, |_, holders| plan(args, holders), resume)
+    moving::run(&args.moving, None, |holders, _| plan(args, holders), resume)
 }
 
 fn plan(args: &Args, holders: &[Holder]) -> Result<Vec<Move>, Ended> {

@@ -7,7 +7,9 @@ use crate::control::discover::Seed;
 use crate::control::migrate::room::{memories, no_room};
 use crate::control::migrate::unfinished::remedies;
 use crate::control::migrate::{Event, Journey, JourneyError, Stop, ready_holders};
+use crate::control::observe::observe_slot_loads;
 use crate::control::plan::rebalance::{Holder, Move};
+use crate::control::plan::rebalance_loads::{Loads, Unit};
 use crate::control::view::View;
 use serde_json::json;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -28,10 +30,11 @@ pub struct Run {
     change: Change,
 }
 
-/// Moves what `plan` says, given the view and the primaries; `resume` says how to go on after a stop.
+/// Moves what `plan` says, given the primaries and, when `weighed_by` asks for it, what each slot holds; `resume` says how to go on after a stop.
 pub fn run(
     args: &Run,
-    plan: impl Fn(&View, &[Holder]) -> Result<Vec<Move>, Ended>,
+    weighed_by: Option<Unit>,
+    plan: impl Fn(&[Holder], Option<&Loads>) -> Result<Vec<Move>, Ended>,
     resume: impl Fn(&[Move], &Seed) -> String,
 ) -> anyhow::Result<Exit> {
     let is_json = args.change.is_json();
@@ -48,24 +51,32 @@ pub fn run(
         };
         let mut view = journey.look().await;
         let open = remedies(&view);
-        let planned = |view: &View| -> Result<(Vec<Holder>, Vec<Move>), Ended> {
+        let planned = async |view: &View| -> anyhow::Result<(Vec<Holder>, Option<Loads>, Vec<Move>)> {
             let holders = ready_holders(view).map_err(|error| ended(&error, ""))?;
-            let moves = plan(view, &holders)?;
-            Ok((holders, moves))
+            let loads = match weighed_by {
+                Some(unit) => {
+                    Some(observe_slot_loads(&holders, unit, &journey.credentials, nodes::LIMIT).await?)
+                }
+                None => None,
+            };
+            let moves = plan(&holders, loads.as_ref())?;
+            Ok((holders, loads, moves))
         };
-        let (holders, mut moves) = planned(&view)?;
+        let (holders, mut loads, mut moves) = planned(&view).await?;
         let memories = memories(&moves, &journey.credentials, nodes::LIMIT).await?;
         if let Some(refusal) = no_room(&moves, &holders, &memories) {
             return Err(Ended::refused(refusal).into());
         }
         if !is_json {
             open.iter().for_each(|remedy| println!("Left by an earlier run: {remedy}"));
-            moves.iter().for_each(|step| println!("{step}"));
+            moves.iter().for_each(|step| println!("{step}{}", held(step, loads.as_ref())));
         }
         let is_idle = open.is_empty() && moves.is_empty();
         if args.change.dry_run || is_idle {
             match (is_json, is_idle) {
-                (true, _) => print_json(if is_idle { "unchanged" } else { "planned" }, &moves, None)?,
+                (true, _) => {
+                    print_json(if is_idle { "unchanged" } else { "planned" }, &moves, loads.as_ref(), None)?
+                }
                 (false, true) => println!("No slot needs to move; nothing was changed."),
                 (false, false) => {}
             }
@@ -85,7 +96,7 @@ pub fn run(
                     return Err(ended(&error, &how).into());
                 }
             };
-            (_, moves) = planned(&view)?;
+            (_, loads, moves) = planned(&view).await?;
         }
         progress.begin(&moves);
         let carried = journey.carry_out(&view, moves.clone(), &mut |event| progress.hear(event)).await;
@@ -96,7 +107,7 @@ pub fn run(
         }
         let is_whole = progress.moved == progress.wanted;
         if is_json {
-            print_json(if is_whole { "moved" } else { "stopped" }, &moves, Some(&progress))?;
+            print_json(if is_whole { "moved" } else { "stopped" }, &moves, loads.as_ref(), Some(&progress))?;
         }
         if !is_whole {
             return Err(Ended::wrong(format!("stopped; no slot was left half-way. To go on: {how}")).into());
@@ -158,14 +169,28 @@ pub(super) fn stop_on_interrupt(stop: Stop) {
     });
 }
 
-fn print_json(result: &str, moves: &[Move], progress: Option<&Progress>) -> anyhow::Result<()> {
+/// What a move takes along, where it was weighed.
+fn held(step: &Move, loads: Option<&Loads>) -> String {
+    loads.map_or(String::new(), |loads| format!(" ({} {})", loads.of_move(step), loads.unit))
+}
+
+fn print_json(
+    result: &str,
+    moves: &[Move],
+    loads: Option<&Loads>,
+    progress: Option<&Progress>,
+) -> anyhow::Result<()> {
     let step = |step: &Move| {
-        json!({
+        let mut shown = json!({
             "source": step.source.addr.to_string(),
             "target": step.target.addr.to_string(),
             "slots": step.count(),
             "ranges": step.ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(loads) = loads {
+            shown[loads.unit.to_string()] = loads.of_move(step).into();
+        }
+        shown
     };
     let answer = json!({
         "result": result,
