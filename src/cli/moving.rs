@@ -2,11 +2,12 @@
 
 use super::change::Change;
 use super::{Ended, Exit, nodes};
+use crate::config::Span;
 use crate::control::action::Party;
 use crate::control::discover::Seed;
 use crate::control::migrate::room::{memories, no_room};
 use crate::control::migrate::unfinished::remedies;
-use crate::control::migrate::{Event, Journey, JourneyError, Stop, ready_holders};
+use crate::control::migrate::{Event, Journey, JourneyError, Speed, Stop, ready_holders};
 use crate::control::observe::observe_slot_loads;
 use crate::control::plan::rebalance::{Holder, Move};
 use crate::control::plan::rebalance_loads::{Loads, Unit};
@@ -27,7 +28,26 @@ pub struct Run {
     #[command(flatten)]
     login: nodes::Login,
     #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
     change: Change,
+}
+
+/// How much of the nodes' time moves may take.
+#[derive(clap::Args)]
+pub(super) struct Limits {
+    /// Move at most so many keys a second
+    #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..))]
+    max_rate: Option<u32>,
+    /// Wait while one of the two nodes takes longer than this to answer, such as 20ms
+    #[arg(long, value_name = "TIME")]
+    max_latency: Option<Span>,
+}
+
+impl Limits {
+    pub(super) fn speed(&self, stop: &Stop) -> Speed {
+        Speed::new(self.max_rate, self.max_latency.map(|span| span.0), stop.clone())
+    }
 }
 
 /// Moves what `plan` says, given the primaries and, when `weighed_by` asks for it, what each slot holds; `resume` says how to go on after a stop.
@@ -48,6 +68,7 @@ pub fn run(
             limit: nodes::LIMIT,
             timeout: args.change.timeout.0,
             stop: stop.clone(),
+            speed: args.limits.speed(&stop),
         };
         let mut view = journey.look().await;
         let open = remedies(&view);

@@ -12,6 +12,7 @@ use crate::control::plan::rebalance_loads::{Loads, Unit, rebalance_loads};
   slotgate rebalance --use-empty redis-0:6379 --yes
   slotgate rebalance --by bytes redis-0:6379 --dry-run
   slotgate rebalance --weight 10.0.0.4:6379=0 --weight 3f1c=2 redis-0:6379 --dry-run
+  slotgate rebalance --max-rate 5000 --max-latency 20ms redis-0:6379 --yes
 
 Weights are 1 unless given; 0 gives all slots of a node to the others. Primaries without slots get some
 only with --use-empty or a weight of their own. Ranges are kept whole where possible.
@@ -20,6 +21,7 @@ divided: none is split. Bytes are counted by nodes that can (Redis 8.2, cluster-
 elsewhere a node's data is taken to be spread evenly over its keys.
 Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere slots of
 few small keys are copied and switched at once, and all other keys go by MIGRATE.
+With --max-rate or --max-latency all keys go by MIGRATE, in small portions.
 First ends what an earlier run left open. Ctrl-C finishes the slots under way; a run that was stopped or
 killed is continued by the next one. Exit code 3: not done, because it would not be safe.
 SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]

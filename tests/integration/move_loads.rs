@@ -2,8 +2,13 @@
 
 use crate::move_slots::{at, cluster_with_spares, count_slots, digest, expect_whole, rebalance};
 use crate::support::client::request;
-use crate::support::program::{expect, run};
+use crate::support::program::{expect, run, slotgate};
 use crate::support::real_cluster::RealCluster;
+use crate::support::wait_until;
+use slotgate::topology::Slot;
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 /// Writes strings of `size` bytes to a slot's owner.
 fn write(cluster: &RealCluster, tag: &str, keys: usize, size: usize) {
@@ -79,4 +84,59 @@ fn bytes_are_shared_out_although_the_keys_are_as_many() {
     assert!(keys[0] < keys[1].min(keys[2]), "{keys:?}");
     expect_whole(&cluster);
     assert!(digest(&cluster) == before, "keys were lost or changed");
+}
+
+fn count(cluster: &RealCluster, node: usize) -> usize {
+    keys_of(cluster)[node]
+}
+
+/// Moves the slot of this tag from the first primary to the second one.
+fn mover(cluster: &RealCluster, tag: &str, limit: [&str; 2]) -> Command {
+    let slot = Slot::of_key(tag.as_bytes()).number().to_string();
+    let (from, to) = (at(cluster, 0), at(cluster, 1));
+    let mut mover = slotgate(&["move-slots", "--from", &from, "--to", &to, "--slots", &slot, &from, "--yes"]);
+    mover.args(limit).stdout(Stdio::piped());
+    mover
+}
+
+#[test]
+fn keys_arrive_in_portions_when_the_rate_is_limited() {
+    let cluster = cluster_with_spares(0);
+    write(&cluster, "bar", 300, 10);
+    let mut child = mover(&cluster, "bar", ["--max-rate", "100"]).spawn().unwrap();
+    let mut seen = BTreeSet::new();
+    wait_until("the move ends", || {
+        seen.insert(count(&cluster, 1));
+        child.try_wait().unwrap().is_some()
+    });
+    expect(&child.wait_with_output().unwrap(), 0, "Moved 1 slots with 300 keys");
+    seen.retain(|keys| (1..300).contains(keys));
+    assert!(seen.len() >= 3, "{seen:?}");
+    expect_whole(&cluster);
+}
+
+#[test]
+fn a_move_waits_for_slow_nodes_and_ends_what_is_open_when_interrupted() {
+    let cluster = cluster_with_spares(0);
+    write(&cluster, "bar", 300, 10);
+    // No node answers that fast.
+    let mut child = mover(&cluster, "bar", ["--max-latency", "1ns"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let told = lines.find(|line| line.as_ref().unwrap().contains("to answer, longer than 1ns: waiting"));
+    assert!(told.is_some());
+    assert_eq!((count(&cluster, 0), count(&cluster, 1)), (300, 0), "it did not wait");
+    // SAFETY: the child has not been waited for, so the id is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    assert_eq!(
+        lines.map(Result::unwrap).filter(|line| line.contains("Moved 1 slots with 300 keys")).count(),
+        1
+    );
+    assert!(child.wait().unwrap().success());
+    expect_whole(&cluster);
+    assert_eq!(count(&cluster, 1), 300);
+
+    let back = ["--from", &at(&cluster, 1), "--to", &at(&cluster, 0), "--slots", "5061"];
+    let back = run(&[&["move-slots", &at(&cluster, 0), "--yes", "--max-latency", "1h"][..], &back].concat());
+    expect(&back, 0, "Moved 1 slots with 300 keys");
+    assert_eq!(run(&["rebalance", &at(&cluster, 0), "--max-rate", "0"]).status.code(), Some(2));
 }
