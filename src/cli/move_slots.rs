@@ -17,9 +17,8 @@ use std::collections::BTreeSet;
   slotgate move-slots --from 3f1c --to 9ab0 --count 10 --max-rate 5000 --max-latency 20ms redis-0:6379
 
 A node is called by its address or the beginning of its id. --count takes slots from the ends of ranges.
-Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere slots of
-few small keys are copied and switched at once, and all other keys go by MIGRATE.
-With --max-rate or --max-latency all keys go by MIGRATE, in small portions.
+Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere, and with
+--max-rate or --max-latency, keys go by MIGRATE in portions.
 First ends what an earlier run left open. Ctrl-C finishes the slots under way and says how to go on; a
 run that was killed is continued by the next one. Exit code 3: not done, because it would not be safe.
 SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]

@@ -1,6 +1,7 @@
 //! What the commands that move slots have in common: look, show the plan, ask, move, tell how far it is.
 
 use super::change::Change;
+use super::pace::Pace;
 use super::{Ended, Exit, nodes};
 use crate::config::Span;
 use crate::control::action::Party;
@@ -13,11 +14,9 @@ use crate::control::plan::rebalance::{Holder, Move};
 use crate::control::plan::rebalance_loads::{Loads, Unit};
 use crate::control::view::View;
 use serde_json::json;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
 
-/// How often progress is told: on a terminal in place, elsewhere a line each time.
-const TELL_EVERY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+/// What is done to slots and keys, for the lines of progress.
+const MOVED: &str = "moved";
 
 /// The arguments of every command that moves slots.
 #[derive(clap::Args)]
@@ -126,7 +125,7 @@ pub fn run(
         if let Err(error) = carried {
             return Err(ended(&error, &how).into());
         }
-        let is_whole = progress.moved == progress.wanted;
+        let is_whole = progress.0.slots.done == progress.0.slots.wanted;
         if is_json {
             print_json(if is_whole { "moved" } else { "stopped" }, &moves, loads.as_ref(), Some(&progress))?;
         }
@@ -216,91 +215,42 @@ fn print_json(
     let answer = json!({
         "result": result,
         "moves": moves.iter().map(step).collect::<Vec<_>>(),
-        "slots_moved": progress.map_or(0, |progress| progress.moved),
-        "keys_moved": progress.map_or(0, |progress| progress.keys),
-        "seconds": progress.map_or(0.0, |progress| progress.began.elapsed().as_secs_f64()),
+        "slots_moved": progress.map_or(0, |progress| progress.0.slots.done),
+        "keys_moved": progress.map_or(0, |progress| progress.0.keys.done),
+        "seconds": progress.map_or(0.0, |progress| progress.0.seconds()),
     });
     println!("{}", serde_json::to_string_pretty(&answer)?);
     Ok(())
 }
 
 /// How far the moves are, told now and then.
-pub(super) struct Progress {
-    is_json: bool,
-    is_terminal: bool,
-    began: Instant,
-    told: Instant,
-    wanted: usize,
-    moved: usize,
-    keys: u64,
-}
+pub(super) struct Progress(Pace);
 
 impl Progress {
     pub(super) fn new(is_json: bool) -> Progress {
-        let is_terminal = if is_json { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
-        let now = Instant::now();
-        Progress { is_json, is_terminal, began: now, told: now, wanted: 0, moved: 0, keys: 0 }
+        Progress(Pace::new(MOVED, is_json))
     }
 
     pub(super) fn begin(&mut self, moves: &[Move]) {
-        *self = Progress::new(self.is_json);
-        self.wanted = moves.iter().map(Move::count).sum();
+        self.0.restart(MOVED);
+        self.0.slots.wanted = moves.iter().map(|step| step.count() as u64).sum();
     }
 
     pub(super) fn hear(&mut self, event: Event) {
         match event {
-            Event::Moved { slots, keys } => {
-                self.moved += slots;
-                self.keys += keys;
-                if self.told.elapsed() >= TELL_EVERY[usize::from(!self.is_terminal)] {
-                    self.told = Instant::now();
-                    self.say(&self.line());
-                }
-            }
-            Event::BigKey { key, slot, bytes } => {
-                self.say_alone(&format!(
-                    "Big key: {key} of slot {slot} has {bytes} bytes; both nodes stand still while it moves"
-                ));
-            }
-            Event::Note(text) => self.say_alone(&text),
+            Event::Moved { slots, keys } => self.0.add_slots(slots as u64, keys, 0),
+            Event::BigKey { key, slot, bytes } => self.0.note(&format!(
+                "Big key: {key} of slot {slot} has {bytes} bytes; both nodes stand still while it moves"
+            )),
+            Event::Note(text) => self.0.note(&text),
         }
-    }
-
-    fn line(&self) -> String {
-        let seconds = self.began.elapsed().as_secs_f64().max(0.001);
-        let rate = self.moved as f64 / seconds;
-        let left = self.wanted.saturating_sub(self.moved) as f64 / rate.max(0.001);
-        format!(
-            "{} of {} slots moved, {} keys, {rate:.0} slots/s, {:.0} keys/s, about {left:.0} s left",
-            self.moved,
-            self.wanted,
-            self.keys,
-            self.keys as f64 / seconds
-        )
     }
 
     pub(super) fn end(&self) {
-        if self.moved > 0 {
-            let took = self.began.elapsed().as_secs_f64();
-            self.say_alone(&format!("Moved {} slots with {} keys in {took:.1} s", self.moved, self.keys));
-        }
-    }
-
-    /// In place on a terminal. A reader that went away does not stop the work.
-    fn say(&self, line: &str) {
-        let (start, end) = if self.is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
-        let line = format!("{start}{line}{end}");
-        let _ = if self.is_json {
-            io::stderr().write_all(line.as_bytes()).and_then(|()| io::stderr().flush())
-        } else {
-            io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush())
-        };
-    }
-
-    fn say_alone(&self, line: &str) {
-        self.say(line);
-        if self.is_terminal {
-            let _ = if self.is_json { writeln!(io::stderr()) } else { writeln!(io::stdout()) };
+        let Pace { slots, keys, .. } = &self.0;
+        if slots.done > 0 {
+            let took = self.0.seconds();
+            self.0.note(&format!("Moved {} slots with {} keys in {took:.1} s", slots.done, keys.done));
         }
     }
 }

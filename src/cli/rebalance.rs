@@ -19,9 +19,8 @@ only with --use-empty or a weight of their own. Ranges are kept whole where poss
 --by keys and --by bytes share out what the slots hold instead of their number, as far as slots can be
 divided: none is split. Bytes are counted by nodes that can (Redis 8.2, cluster-slot-stats-enabled yes);
 elsewhere a node's data is taken to be spread evenly over its keys.
-Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere slots of
-few small keys are copied and switched at once, and all other keys go by MIGRATE.
-With --max-rate or --max-latency all keys go by MIGRATE, in small portions.
+Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere, and with
+--max-rate or --max-latency, keys go by MIGRATE in portions.
 First ends what an earlier run left open. Ctrl-C finishes the slots under way; a run that was stopped or
 killed is continued by the next one. Exit code 3: not done, because it would not be safe.
 SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
