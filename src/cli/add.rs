@@ -4,7 +4,7 @@ use super::change::Change;
 use super::{Ended, Exit, moving, nodes};
 use crate::control::add::{self, AddError, Wish};
 use crate::control::discover::Seed;
-use crate::control::migrate::{Journey, JourneyError, Stop, ready_holders};
+use crate::control::migrate::{Journey, JourneyError, Speed, Stop, ready_holders};
 use crate::control::problem::join;
 use serde_json::json;
 
@@ -53,6 +53,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             limit: nodes::LIMIT,
             timeout: args.change.timeout.0,
             stop: Stop::default(),
+            speed: Speed::default(),
         };
         let planned = async {
             let newcomer = add::observe_newcomer(&journey, addr).await?;

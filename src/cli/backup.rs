@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         let folder = Folder::open(&args.dir).map_err(ended)?;
         let mut pace = Pace::new("written", is_json);
-        pace.wanted_keys = sources.iter().map(|source| source.last.keys).sum();
+        pace.keys.wanted = sources.iter().map(|source| source.last.keys).sum();
         let config = Config { credentials, limit: nodes::LIMIT };
         let taking = backup::take(&config, sources, folder, |event| match event {
             Event::Written { keys, bytes } => pace.add(keys, bytes),

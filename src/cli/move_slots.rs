@@ -14,10 +14,11 @@ use std::collections::BTreeSet;
   slotgate move-slots --from 10.0.0.1:6379 --to 10.0.0.4:6379 --count 1000 10.0.0.1:6379
   slotgate move-slots --from 3f1c --to 9ab0 --slots 0-99,200 redis-0:6379 --yes
   slotgate move-slots --from 3f1c --to 9ab0 --count 10 redis-0:6379 --dry-run --output json
+  slotgate move-slots --from 3f1c --to 9ab0 --count 10 --max-rate 5000 --max-latency 20ms redis-0:6379
 
 A node is called by its address or the beginning of its id. --count takes slots from the ends of ranges.
-Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere slots of
-few small keys are copied and switched at once, and all other keys go by MIGRATE.
+Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere, and with
+--max-rate or --max-latency, keys go by MIGRATE in portions.
 First ends what an earlier run left open. Ctrl-C finishes the slots under way and says how to go on; a
 run that was killed is continued by the next one. Exit code 3: not done, because it would not be safe.
 SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
@@ -45,7 +46,7 @@ fn slot_range(text: &str) -> Result<SlotRange, String> {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    moving::run(&args.moving, |_, holders| plan(args, holders), resume)
+    moving::run(&args.moving, None, |holders, _| plan(args, holders), resume)
 }
 
 fn plan(args: &Args, holders: &[Holder]) -> Result<Vec<Move>, Ended> {

@@ -1,21 +1,24 @@
 //! What the commands that move slots have in common: look, show the plan, ask, move, tell how far it is.
 
 use super::change::Change;
+use super::pace::Pace;
 use super::{Ended, Exit, nodes};
+use crate::config::Span;
 use crate::control::action::Party;
 use crate::control::discover::Seed;
 use crate::control::migrate::room::{memories, no_room};
 use crate::control::migrate::unfinished::remedies;
-use crate::control::migrate::{Event, Journey, JourneyError, Stop, ready_holders};
+use crate::control::migrate::{Event, Journey, JourneyError, Speed, Stop, ready_holders};
+use crate::control::observe::observe_slot_loads;
 use crate::control::plan::rebalance::{Holder, Move};
+use crate::control::plan::rebalance_loads::{Loads, Unit};
 use crate::control::view::View;
 use serde_json::json;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often progress is told: on a terminal in place, elsewhere a line each time.
-const TELL_EVERY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+/// What is done to slots and keys, for the lines of progress.
+const MOVED: &str = "moved";
 
 /// The arguments of every command that moves slots.
 #[derive(clap::Args)]
@@ -26,13 +29,33 @@ pub struct Run {
     #[command(flatten)]
     login: nodes::Login,
     #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
     change: Change,
 }
 
-/// Moves what `plan` says, given the view and the primaries; `resume` says how to go on after a stop.
+/// How much of the nodes' time moves may take.
+#[derive(clap::Args)]
+pub(super) struct Limits {
+    /// Move at most so many keys a second
+    #[arg(long, value_name = "KEYS", value_parser = clap::value_parser!(u32).range(1..))]
+    max_rate: Option<u32>,
+    /// Wait while one of the two nodes takes longer than this to answer, such as 20ms
+    #[arg(long, value_name = "TIME")]
+    max_latency: Option<Span>,
+}
+
+impl Limits {
+    pub(super) fn speed(&self, stop: &Stop) -> Speed {
+        Speed::new(self.max_rate, self.max_latency.map(|span| span.0), stop.clone())
+    }
+}
+
+/// Moves what `plan` says, given the primaries and, when `weighed_by` asks for it, what each slot holds; `resume` says how to go on after a stop.
 pub fn run(
     args: &Run,
-    plan: impl Fn(&View, &[Holder]) -> Result<Vec<Move>, Ended>,
+    weighed_by: Option<Unit>,
+    plan: impl Fn(&[Holder], Option<&Loads>) -> Result<Vec<Move>, Ended>,
     resume: impl Fn(&[Move], &Seed) -> String,
 ) -> anyhow::Result<Exit> {
     let is_json = args.change.is_json();
@@ -47,27 +70,36 @@ pub fn run(
             limit: nodes::LIMIT,
             timeout: args.change.timeout.0,
             stop: stop.clone(),
+            speed: args.limits.speed(&stop),
         };
         let mut view = journey.look().await;
         let open = remedies(&view);
-        let planned = |view: &View| -> Result<(Vec<Holder>, Vec<Move>), Ended> {
+        let planned = async |view: &View| -> anyhow::Result<(Vec<Holder>, Option<Loads>, Vec<Move>)> {
             let holders = ready_holders(view).map_err(|error| ended(&error, ""))?;
-            let moves = plan(view, &holders)?;
-            Ok((holders, moves))
+            let loads = match weighed_by {
+                Some(unit) => {
+                    Some(observe_slot_loads(&holders, unit, &journey.credentials, nodes::LIMIT).await?)
+                }
+                None => None,
+            };
+            let moves = plan(&holders, loads.as_ref())?;
+            Ok((holders, loads, moves))
         };
-        let (holders, mut moves) = planned(&view)?;
+        let (holders, mut loads, mut moves) = planned(&view).await?;
         let memories = memories(&moves, &journey.credentials, nodes::LIMIT).await?;
         if let Some(refusal) = no_room(&moves, &holders, &memories) {
             return Err(Ended::refused(refusal).into());
         }
         if !is_json {
             open.iter().for_each(|remedy| println!("Left by an earlier run: {remedy}"));
-            moves.iter().for_each(|step| println!("{step}"));
+            moves.iter().for_each(|step| println!("{step}{}", held(step, loads.as_ref())));
         }
         let is_idle = open.is_empty() && moves.is_empty();
         if args.change.dry_run || is_idle {
             match (is_json, is_idle) {
-                (true, _) => print_json(if is_idle { "unchanged" } else { "planned" }, &moves, None)?,
+                (true, _) => {
+                    print_json(if is_idle { "unchanged" } else { "planned" }, &moves, loads.as_ref(), None)?
+                }
                 (false, true) => println!("No slot needs to move; nothing was changed."),
                 (false, false) => println!("Nothing was changed: this was a dry run."),
             }
@@ -87,7 +119,7 @@ pub fn run(
                     return Err(ended(&error, &how).into());
                 }
             };
-            (_, moves) = planned(&view)?;
+            (_, loads, moves) = planned(&view).await?;
         }
         progress.begin(&moves);
         let carried = journey.carry_out(&view, moves.clone(), &mut |event| progress.hear(event)).await;
@@ -96,9 +128,9 @@ pub fn run(
         if let Err(error) = carried {
             return Err(ended(&error, &how).into());
         }
-        let is_whole = progress.moved == progress.wanted;
+        let is_whole = progress.0.slots.done == progress.0.slots.wanted;
         if is_json {
-            print_json(if is_whole { "moved" } else { "stopped" }, &moves, Some(&progress))?;
+            print_json(if is_whole { "moved" } else { "stopped" }, &moves, loads.as_ref(), Some(&progress))?;
         }
         if !is_whole {
             return Err(Ended::wrong(format!("stopped; no slot was left half-way. To go on: {how}")).into());
@@ -169,103 +201,68 @@ pub(super) fn stop_on_interrupt(stop: Stop) -> io::Result<()> {
     Ok(())
 }
 
-fn print_json(result: &str, moves: &[Move], progress: Option<&Progress>) -> anyhow::Result<()> {
+/// What a move takes along, where it was weighed.
+fn held(step: &Move, loads: Option<&Loads>) -> String {
+    loads.map_or(String::new(), |loads| format!(" ({} {})", loads.of_move(step), loads.unit))
+}
+
+fn print_json(
+    result: &str,
+    moves: &[Move],
+    loads: Option<&Loads>,
+    progress: Option<&Progress>,
+) -> anyhow::Result<()> {
     let step = |step: &Move| {
-        json!({
+        let mut shown = json!({
             "source": step.source.addr.to_string(),
             "target": step.target.addr.to_string(),
             "slots": step.count(),
             "ranges": step.ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(loads) = loads {
+            shown[loads.unit.to_string()] = loads.of_move(step).into();
+        }
+        shown
     };
     let answer = json!({
         "result": result,
         "moves": moves.iter().map(step).collect::<Vec<_>>(),
-        "slots_moved": progress.map_or(0, |progress| progress.moved),
-        "keys_moved": progress.map_or(0, |progress| progress.keys),
-        "seconds": progress.map_or(0.0, |progress| progress.began.elapsed().as_secs_f64()),
+        "slots_moved": progress.map_or(0, |progress| progress.0.slots.done),
+        "keys_moved": progress.map_or(0, |progress| progress.0.keys.done),
+        "seconds": progress.map_or(0.0, |progress| progress.0.seconds()),
     });
     println!("{}", serde_json::to_string_pretty(&answer)?);
     Ok(())
 }
 
 /// How far the moves are, told now and then.
-pub(super) struct Progress {
-    is_json: bool,
-    is_terminal: bool,
-    began: Instant,
-    told: Instant,
-    wanted: usize,
-    moved: usize,
-    keys: u64,
-}
+pub(super) struct Progress(Pace);
 
 impl Progress {
     pub(super) fn new(is_json: bool) -> Progress {
-        let is_terminal = if is_json { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
-        let now = Instant::now();
-        Progress { is_json, is_terminal, began: now, told: now, wanted: 0, moved: 0, keys: 0 }
+        Progress(Pace::new(MOVED, is_json))
     }
 
     pub(super) fn begin(&mut self, moves: &[Move]) {
-        *self = Progress::new(self.is_json);
-        self.wanted = moves.iter().map(Move::count).sum();
+        self.0.restart(MOVED);
+        self.0.slots.wanted = moves.iter().map(|step| step.count() as u64).sum();
     }
 
     pub(super) fn hear(&mut self, event: Event) {
         match event {
-            Event::Moved { slots, keys } => {
-                self.moved += slots;
-                self.keys += keys;
-                if self.told.elapsed() >= TELL_EVERY[usize::from(!self.is_terminal)] {
-                    self.told = Instant::now();
-                    self.say(&self.line());
-                }
-            }
-            Event::BigKey { key, slot, bytes } => {
-                self.say_alone(&format!(
-                    "Big key: {key} of slot {slot} has {bytes} bytes; both nodes stand still while it moves"
-                ));
-            }
-            Event::Note(text) => self.say_alone(&text),
+            Event::Moved { slots, keys } => self.0.add_slots(slots as u64, keys, 0),
+            Event::BigKey { key, slot, bytes } => self.0.note(&format!(
+                "Big key: {key} of slot {slot} has {bytes} bytes; both nodes stand still while it moves"
+            )),
+            Event::Note(text) => self.0.note(&text),
         }
-    }
-
-    fn line(&self) -> String {
-        let seconds = self.began.elapsed().as_secs_f64().max(0.001);
-        let rate = self.moved as f64 / seconds;
-        let left = self.wanted.saturating_sub(self.moved) as f64 / rate.max(0.001);
-        format!(
-            "{} of {} slots moved, {} keys, {rate:.0} slots/s, {:.0} keys/s, about {left:.0} s left",
-            self.moved,
-            self.wanted,
-            self.keys,
-            self.keys as f64 / seconds
-        )
     }
 
     pub(super) fn end(&self) {
-        if self.moved > 0 {
-            let took = self.began.elapsed().as_secs_f64();
-            self.say_alone(&format!("Moved {} slots with {} keys in {took:.1} s", self.moved, self.keys));
-        }
-    }
-
-    /// In place on a terminal. A reader that went away does not stop the work.
-    fn say(&self, line: &str) {
-        let (start, end) = if self.is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
-        let line = format!("{start}{line}{end}");
-        let _ = if self.is_json {
-            io::stderr().write_all(line.as_bytes()).and_then(|()| io::stderr().flush())
-        } else {
-            io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush())
-        };
-    }
-
-    fn say_alone(&self, line: &str) {
-        self.say(line);
-        if self.is_terminal {
-            let _ = if self.is_json { writeln!(io::stderr()) } else { writeln!(io::stdout()) };
+        let Pace { slots, keys, .. } = &self.0;
+        if slots.done > 0 {
+            let took = self.0.seconds();
+            self.0.note(&format!("Moved {} slots with {} keys in {took:.1} s", slots.done, keys.done));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How fast work on keys goes and when it will be done, told now and then: in place on a terminal, elsewhere
+//! How fast work on slots and keys goes and when it will be done, told now and then: in place on a terminal, elsewhere
 //! a line each time. On the standard error when a program reads the standard output.
 
 use super::table::bytes;
@@ -16,48 +16,81 @@ pub struct Pace {
     verb: &'static str,
     began: Instant,
     told: Option<Instant>,
-    /// How many keys and bytes there are; 0 where nobody knows.
-    pub wanted_keys: u64,
-    pub wanted_bytes: u64,
-    pub keys: u64,
-    pub bytes: u64,
+    pub slots: Amount,
+    pub keys: Amount,
+    pub bytes: Amount,
+}
+
+/// How much is done, and how much there is to do; 0 where nobody knows.
+#[derive(Clone, Copy, Default)]
+pub struct Amount {
+    pub done: u64,
+    pub wanted: u64,
 }
 
 impl Pace {
     pub fn new(verb: &'static str, is_json: bool) -> Pace {
         let is_terminal = if is_json { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
-        let began = Instant::now();
-        let (wanted_keys, wanted_bytes, keys, bytes) = (0, 0, 0, 0);
-        Pace { is_json, is_terminal, verb, began, told: None, wanted_keys, wanted_bytes, keys, bytes }
+        let (slots, keys, bytes) = Default::default();
+        Pace { is_json, is_terminal, verb, began: Instant::now(), told: None, slots, keys, bytes }
     }
 
-    /// So much more is done.
+    /// Begins anew, with other work.
+    pub fn restart(&mut self, verb: &'static str) {
+        *self = Pace::new(verb, self.is_json);
+    }
+
+    /// So much more is done; told when it is time.
     pub fn add(&mut self, keys: u64, bytes: u64) {
-        self.keys += keys;
-        self.bytes += bytes;
-        let last = self.told.unwrap_or(self.began);
-        if last.elapsed() >= TELL_EVERY[usize::from(!self.is_terminal)] {
-            self.told = Some(Instant::now());
+        self.add_slots(0, keys, bytes);
+    }
+
+    /// As [`Pace::add`], with slots.
+    pub fn add_slots(&mut self, slots: u64, keys: u64, bytes: u64) {
+        self.slots.done += slots;
+        self.keys.done += keys;
+        self.bytes.done += bytes;
+        if self.is_due() {
             self.say(&self.line());
         }
     }
 
+    /// Whether it is time to tell something; asked once for each time.
+    pub fn is_due(&mut self) -> bool {
+        let last = self.told.unwrap_or(self.began);
+        let is_due = last.elapsed() >= TELL_EVERY[usize::from(!self.is_terminal)];
+        if is_due {
+            self.told = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// Whether lines are told in place.
+    pub fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     fn line(&self) -> String {
         let seconds = self.seconds().max(0.001);
-        let mut line = String::new();
-        if self.keys > 0 || self.wanted_keys > 0 {
-            line += &format!("{} of {} keys, ", self.keys, self.wanted_keys.max(self.keys));
-        }
-        line += &format!("{}B", bytes(self.bytes));
-        if self.wanted_bytes > 0 {
-            line += &format!(" of {}B", bytes(self.wanted_bytes));
-        }
-        line += &format!(" {}, {}B/s", self.verb, bytes((self.bytes as f64 / seconds) as u64));
-        let share = if self.wanted_keys > 0 {
-            self.keys as f64 / self.wanted_keys as f64
-        } else {
-            self.bytes as f64 / self.wanted_bytes.max(1) as f64
+        let number = |number: u64, unit: &str| match unit {
+            "B" => format!("{}B", bytes(number)),
+            _ => format!("{number} {unit}"),
         };
+        let known = [(self.slots, "slots"), (self.keys, "keys"), (self.bytes, "B")];
+        let known = || known.iter().filter(|(amount, _)| amount.done > 0 || amount.wanted > 0);
+        let done = known().map(|(Amount { done, wanted }, unit)| match (*wanted, *unit) {
+            (0, unit) => number(*done, unit),
+            (wanted, "B") => format!("{} of {}", number(*done, "B"), number(wanted.max(*done), "B")),
+            (wanted, unit) => format!("{done} of {} {unit}", wanted.max(*done)),
+        });
+        let rates = known()
+            .map(|(amount, unit)| format!("{}/s", number((amount.done as f64 / seconds) as u64, unit)));
+        let mut line = format!("{} {}", done.collect::<Vec<_>>().join(", "), self.verb);
+        for rate in rates {
+            line += &format!(", {rate}");
+        }
+        let share = known().find(|(amount, _)| amount.wanted > 0);
+        let share = share.map_or(0.0, |(amount, _)| amount.done as f64 / amount.wanted as f64);
         if share > 0.0 {
             let left = seconds * (1.0 / share - 1.0);
             line += &format!(", about {:.0} s left", left.max(0.0));
@@ -89,8 +122,8 @@ impl Pace {
         }
     }
 
-    /// A reader that went away does not stop the work.
-    fn say(&self, line: &str) {
+    /// In place on a terminal. A reader that went away does not stop the work.
+    pub fn say(&self, line: &str) {
         let (start, end) = if self.is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
         let line = format!("{start}{line}{end}");
         let _ = if self.is_json {
@@ -98,5 +131,29 @@ impl Pace {
         } else {
             io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush())
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_what_is_known() {
+        let mut pace = Pace::new("moved", false);
+        // Ten seconds ago, so that what passes meanwhile does not show.
+        pace.began -= Duration::from_secs(10);
+        pace.slots = Amount { done: 50, wanted: 100 };
+        pace.keys.done = 3000;
+        let line = pace.line();
+        assert!(line.starts_with("50 of 100 slots, 3000 keys moved, "), "{line}");
+        assert!(line.contains(" slots/s, ") && line.contains(" keys/s, about "), "{line}");
+        pace.restart("checked");
+        pace.bytes = Amount { done: 2048, wanted: 4096 };
+        let line = pace.line();
+        assert!(line.starts_with("2.0KB of 4.0KB checked, "), "{line}");
+        pace.restart("written");
+        pace.keys.done = 7;
+        assert!(!pace.line().contains("left"), "{}", pace.line());
     }
 }

@@ -1,7 +1,7 @@
 //! `slotgate remove`: one node less.
 
 use super::change::Change;
-use super::moving::{Progress, stop_on_interrupt};
+use super::moving::{Limits, Progress, stop_on_interrupt};
 use super::{Ended, Exit, nodes};
 use crate::control::bootstrap;
 use crate::control::discover::Seed;
@@ -47,6 +47,8 @@ pub struct Args {
     #[arg(long)]
     allow_few_primaries: bool,
     #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
     change: Change,
 }
 
@@ -65,7 +67,14 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         let wish = Wish { text: args.node.clone(), name, allowed };
         let addrs = nodes::resolve(&args.cluster.nodes, nodes::LIMIT).await?;
         let (stop, timeout) = (Stop::default(), args.change.timeout.0);
-        let journey = Journey { addrs, credentials, limit: nodes::LIMIT, timeout, stop: stop.clone() };
+        let journey = Journey {
+            addrs,
+            credentials,
+            limit: nodes::LIMIT,
+            timeout,
+            stop: stop.clone(),
+            speed: args.limits.speed(&stop),
+        };
         let outlook = remove::look(&journey, &wish).await.map_err(|error| ended(&error, false))?;
         let plan = outlook.plan.clone();
         if !is_json {

@@ -56,7 +56,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             return Err(refused("a slot has no owner".into()).into());
         };
         let mut pace = Pace::new("checked", is_json);
-        pace.wanted_bytes = saved.manifest.bytes();
+        pace.bytes.wanted = saved.manifest.bytes();
         let owner = Arc::new(move |slot: crate::topology::Slot| owners[slot.index()]);
         let census = restore::check(&saved, owner, |bytes| pace.add(0, bytes)).await?;
         pace.end();
@@ -89,7 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         let addrs = settings.addrs.clone();
         restore::load_functions(&settings, &addrs, &census.functions).await.map_err(Ended::wrong)?;
         let mut pace = Pace::new("restored", is_json);
-        pace.wanted_keys = census.keys;
+        pace.keys.wanted = census.keys;
         let loading = restore::load(&saved, settings.clone(), |keys, bytes| pace.add(keys, bytes));
         let outcome = tokio::select! {
             loaded = loading => loaded.map_err(|error| again(error.to_string()))?,

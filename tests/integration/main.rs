@@ -30,6 +30,7 @@ mod lost_nodes;
 mod manage;
 mod migration;
 mod model;
+mod move_loads;
 mod move_slots;
 mod moves_gone_wrong;
 mod one_redis;

@@ -88,6 +88,7 @@ impl Nodes {
         let cluster = Cluster {
             credentials: Credentials::default(),
             limit: Duration::from_secs(10),
+            speed: crate::control::migrate::Speed::default(),
             primaries: Vec::new(),
             replicas: HashMap::new(),
         };

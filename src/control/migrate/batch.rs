@@ -170,7 +170,8 @@ impl Worker {
             slots.iter().map(|slot| set_slot(*slot, "MIGRATING", target)).collect();
         questions.extend(list(slots));
         let listed = ask_all(&mut self.source, &questions).await?.split_off(slots.len());
-        let mut mover = Mover::new(&self.cluster, &mut self.source, self.step.target, &self.events);
+        let Worker { cluster, step, source, target, events, .. } = self;
+        let mut mover = Mover::new(cluster, source, target, step.target, events);
         mover.empty(slots, listed).await
     }
 

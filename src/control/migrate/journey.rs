@@ -1,7 +1,7 @@
 //! A whole run: look until the nodes agree, end what an earlier run left open, move, look again.
 
 use super::unfinished::{Remedy, remedies};
-use super::{Cluster, Event, MigrateError, Stop, ask_all, migrate, words};
+use super::{Cluster, Event, MigrateError, Speed, Stop, ask_all, migrate, words};
 use crate::backend::Credentials;
 use crate::control::action::Party;
 use crate::control::node_client::{NodeClient, NodeError, Reply};
@@ -48,6 +48,7 @@ pub struct Journey {
     /// For waiting until the nodes agree.
     pub timeout: Duration,
     pub stop: Stop,
+    pub speed: Speed,
 }
 
 impl Journey {
@@ -81,7 +82,8 @@ impl Journey {
                 return Err(JourneyError::Unclear(unclear));
             }
             let moves = self.close(clear, tell).await?;
-            let cluster = Arc::new(Cluster::of(&view, self.credentials.clone(), self.limit));
+            let cluster =
+                Arc::new(Cluster::of(&view, self.credentials.clone(), self.limit, self.speed.clone()));
             migrate(&cluster, moves, &self.stop, &mut *tell).await?;
             view = self.look().await;
         }
@@ -133,7 +135,7 @@ impl Journey {
         moves: Vec<Move>,
         tell: &mut impl FnMut(Event),
     ) -> Result<(), JourneyError> {
-        let cluster = Arc::new(Cluster::of(view, self.credentials.clone(), self.limit));
+        let cluster = Arc::new(Cluster::of(view, self.credentials.clone(), self.limit, self.speed.clone()));
         migrate(&cluster, moves, &self.stop, &mut *tell).await?;
         let problems = hindrances(&self.look().await);
         if problems.is_empty() {

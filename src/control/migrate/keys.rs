@@ -46,6 +46,8 @@ struct Load {
 pub(super) struct Mover<'a> {
     pub cluster: &'a Cluster,
     pub source: &'a mut NodeClient,
+    /// Only asked how it is: it gets the keys from the source.
+    pub target_client: &'a mut NodeClient,
     pub target: Party,
     pub events: &'a mpsc::Sender<Event>,
     /// Keys whose copy on the target may be overwritten: it came from an exchange of ours that broke, or
@@ -58,10 +60,11 @@ impl<'a> Mover<'a> {
     pub fn new(
         cluster: &'a Cluster,
         source: &'a mut NodeClient,
+        target_client: &'a mut NodeClient,
         target: Party,
         events: &'a mpsc::Sender<Event>,
     ) -> Mover<'a> {
-        Mover { cluster, source, target, events, replaceable: HashSet::new(), broken: 0 }
+        Mover { cluster, source, target_client, target, events, replaceable: HashSet::new(), broken: 0 }
     }
 
     /// Empties the slots on the source, and says how many keys were moved. `listed` is what
@@ -94,6 +97,7 @@ impl<'a> Mover<'a> {
         let sampled = sizes(self.source, samples).await?;
         let has_large = self.broken > 0 || sampled.iter().any(|bytes| *bytes >= LARGE);
         let sizes = if has_large { sizes(self.source, all().collect()).await? } else { Vec::new() };
+        let at_once = self.cluster.speed.keys_at_once(KEYS_AT_ONCE);
         let usual = sampled.iter().copied().max().unwrap_or(0);
         let mut sizes = sizes.into_iter();
         let mut loads: Vec<Load> = Vec::new();
@@ -105,7 +109,7 @@ impl<'a> Mover<'a> {
                     let name = key.escape_ascii().to_string();
                     self.tell(Event::BigKey { key: name, slot, bytes }).await;
                 }
-                let is_full = load.keys.len() >= KEYS_AT_ONCE || load.bytes + bytes > BYTES_AT_ONCE;
+                let is_full = load.keys.len() >= at_once || load.bytes + bytes > BYTES_AT_ONCE;
                 let is_other = load
                     .keys
                     .last()
@@ -126,17 +130,19 @@ impl<'a> Mover<'a> {
     /// Sends loads, several in a write while they are small, and says how many keys left.
     async fn send(&mut self, loads: Vec<Load>) -> Result<u64, MigrateError> {
         let mut moved = 0;
+        let at_once = self.cluster.speed.keys_at_once(KEYS_AT_ONCE);
         let mut loads = loads.into_iter().peekable();
         while let Some(first) = loads.next() {
             let (mut keys, mut bytes) = (first.keys.len(), first.bytes);
             let mut write = vec![first];
-            while let Some(next) = loads
-                .next_if(|next| keys + next.keys.len() <= KEYS_AT_ONCE && bytes + next.bytes <= BYTES_AT_ONCE)
+            while let Some(next) =
+                loads.next_if(|next| keys + next.keys.len() <= at_once && bytes + next.bytes <= BYTES_AT_ONCE)
             {
                 keys += next.keys.len();
                 bytes += next.bytes;
                 write.push(next);
             }
+            self.cluster.speed.wait(keys, self.source, self.target_client, self.events).await?;
             let requests: Vec<Words> = write.iter().map(|load| self.request(load)).collect();
             let replies = ask(self.source, &requests).await?;
             for (load, reply) in write.into_iter().zip(replies) {

@@ -11,10 +11,12 @@ mod batch;
 mod journey;
 mod keys;
 pub mod room;
+mod speed;
 pub mod unfinished;
 mod way;
 
 pub use journey::{Journey, JourneyError, ready_holders};
+pub use speed::Speed;
 
 use self::atomic::Outcome;
 use self::way::Way;
@@ -113,14 +115,16 @@ pub struct Cluster {
     pub credentials: Credentials,
     /// For connecting, and for questions that no key is moved by.
     pub limit: Duration,
+    pub speed: Speed,
     pub primaries: Vec<Party>,
     replicas: HashMap<NodeId, Vec<SocketAddr>>,
 }
 
 impl Cluster {
     /// The nodes that were observed.
-    pub fn of(view: &View, credentials: Credentials, limit: Duration) -> Cluster {
-        let mut cluster = Cluster { credentials, limit, primaries: Vec::new(), replicas: HashMap::new() };
+    pub fn of(view: &View, credentials: Credentials, limit: Duration, speed: Speed) -> Cluster {
+        let (primaries, replicas) = (Vec::new(), HashMap::new());
+        let mut cluster = Cluster { credentials, limit, speed, primaries, replicas };
         for node in &view.nodes {
             let (id, addr) = (node.view.id(), node.view.asked);
             match node.view.myself().primary {
@@ -200,6 +204,10 @@ async fn carry_out(
     events: &mpsc::Sender<Event>,
     stop: &Stop,
 ) -> Result<(), MigrateError> {
+    // Nodes that move slots by themselves know no limits.
+    if cluster.speed.is_limited() {
+        return batch::carry_out(cluster, step, events, stop).await;
+    }
     let mut infos = Vec::new();
     for party in [step.source, step.target] {
         let mut client = cluster.connect(party.addr).await?;

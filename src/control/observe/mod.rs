@@ -7,12 +7,14 @@ mod node_line;
 mod recorded;
 mod settings;
 mod slot_keys;
+mod slot_loads;
 
 pub use answer::{Answer, Facts, HealSettings, Link, ask_all, ask_facts};
 pub use info::{ClusterInfo, Memory, NodeInfo, Release, Role};
 pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_nodes};
 pub use settings::{Settings, observe_settings, read_settings};
 pub use slot_keys::{SlotKeys, observe_slot_keys};
+pub use slot_loads::observe_slot_loads;
 
 use super::node_client::{NodeClient, NodeError, Reply};
 use super::view::{NodeView, Observation, Silent, View};

@@ -13,4 +13,5 @@ mod heal_newcomers;
 pub mod heal_orphans;
 pub mod placement;
 pub mod rebalance;
+pub mod rebalance_loads;
 pub mod remove;
