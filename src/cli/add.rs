@@ -82,6 +82,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         if args.change.dry_run {
             answer("planned");
+            if !is_json {
+                println!("Nothing was changed: this was a dry run.");
+            }
             return Ok(Exit::Fine);
         }
         if !is_idle && !args.change.is_confirmed()? {

@@ -58,6 +58,8 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             if args.change.dry_run {
                 if is_json {
                     print_json(&formation, "planned")?;
+                } else {
+                    println!("Nothing was changed: this was a dry run.");
                 }
                 return Ok(Exit::Fine);
             }

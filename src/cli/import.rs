@@ -126,6 +126,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                 println!("{}", json!({ "result": "planned", "outlook": outlook_json(&import.outlook) }));
             }
             import.check().map_err(|error| ended(&error))?;
+            if !is_json {
+                println!("Nothing was changed: this was a dry run.");
+            }
             return Ok(Exit::Fine);
         }
         import.check().map_err(|error| ended(&error))?;

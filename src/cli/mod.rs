@@ -121,9 +121,8 @@ pub enum Output {
   slotgate config show
 
 Exit codes: 0 fine, 1 something is wrong, 2 used wrongly, 3 refused because it would not be safe.
-'slotgate COMMAND --help' explains a command with examples.",
+'slotgate help COMMAND' explains a command with examples.",
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     // The longest line of the texts below the options, which are not to be broken once more.
     term_width = 110
 )]
@@ -231,6 +230,9 @@ fn environment(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::error::ErrorKind;
+    use std::fs;
+    use std::path::Path;
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -250,6 +252,72 @@ mod tests {
             }
         }
         check(&mut command(), "");
+    }
+
+    /// Every command line that the README and the pages of `docs/` tell people to type, with its place.
+    fn told_command_lines() -> Vec<(String, String)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let pages = pages.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+        let mut lines = Vec::new();
+        for page in [root.join("README.md")].into_iter().chain(pages) {
+            let (text, mut is_code) = (fs::read_to_string(&page).unwrap(), false);
+            for (number, line) in text.lines().enumerate() {
+                let place = format!("{}:{}", page.display(), number + 1);
+                if line.starts_with("```") {
+                    is_code = !is_code;
+                } else if is_code {
+                    lines.extend(typed(line).map(|typed| (place, typed.to_string())));
+                } else {
+                    let quoted = line.split('`').skip(1).step_by(2).filter_map(typed);
+                    lines.extend(quoted.map(|typed| (place.clone(), typed.to_string())));
+                }
+            }
+        }
+        lines
+    }
+
+    /// The command line in a line of a shell: from `slotgate` up to a pipe, a comment or another command.
+    fn typed(line: &str) -> Option<&str> {
+        let words = line.trim_start().trim_start_matches("$ ").trim_start_matches("until ");
+        let words = words.trim_start_matches("target/release/");
+        let ends = [" | ", " # ", "; ", " > ", " && ", " || ", " < "];
+        let end = ends.iter().filter_map(|end| words.find(end)).min().unwrap_or(words.len());
+        words.starts_with("slotgate ").then(|| words[..end].trim_end())
+    }
+
+    /// As a shell expands `redis-{0,1}:6379`.
+    fn expanded(word: &str) -> Vec<String> {
+        let parts = word.split_once('{').and_then(|(before, rest)| {
+            let (choices, after) = rest.split_once('}')?;
+            choices.contains(',').then_some((before, choices, after))
+        });
+        match parts {
+            Some((before, choices, after)) => {
+                choices.split(',').map(|choice| format!("{before}{choice}{after}")).collect()
+            }
+            None => vec![word.to_string()],
+        }
+    }
+
+    #[test]
+    fn what_the_documents_tell_to_type_is_understood() {
+        let lines = told_command_lines();
+        assert!(lines.len() > 50, "found only {}", lines.len());
+        for (place, line) in lines {
+            let line = line.replace("...", "");
+            let words = line.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
+            let words = words.flat_map(expanded);
+            match command().try_get_matches_from(words) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::DisplayHelp => {}
+                // A mention of a command by its name alone.
+                Err(error)
+                    if error.kind() == ErrorKind::MissingRequiredArgument
+                        && line.matches(' ').count() == 1 => {}
+                Err(error) => panic!("{place}: {line}\n{error}"),
+            }
+        }
     }
 
     #[test]

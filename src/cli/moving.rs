@@ -67,7 +67,7 @@ pub fn run(
             match (is_json, is_idle) {
                 (true, _) => print_json(if is_idle { "unchanged" } else { "planned" }, &moves, None)?,
                 (false, true) => println!("No slot needs to move; nothing was changed."),
-                (false, false) => {}
+                (false, false) => println!("Nothing was changed: this was a dry run."),
             }
             return Ok(Exit::Fine);
         }

@@ -34,7 +34,7 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
         let (Some(hub), Some(home)) = (nodes.first(), survey.home(newcomer.view.id())) else { continue };
         if places == 0 {
             let text = format!("{addr} is empty and not needed: every primary has a replica");
-            plan.note("spare-node", text, Some(format!("slotgate add {addr}")));
+            plan.note("spare-node", text, Some(format!("slotgate add {addr} {}", hub.view.asked)));
             continue;
         }
         places -= 1;
