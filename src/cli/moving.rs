@@ -15,6 +15,7 @@ use crate::control::plan::rebalance_loads::{Loads, Unit};
 use crate::control::view::View;
 use serde_json::json;
 use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What is done to slots and keys, for the lines of progress.
@@ -153,10 +154,12 @@ fn ended(error: &JourneyError, resume: &str) -> Ended {
     Ended { exit, text }
 }
 
-/// The primary that a person named by its address or the beginning of its id.
+/// The primary that a person named by its address, a name that resolves to it, or the beginning of its id.
 pub fn find(holders: &[Holder], name: &str) -> Result<Party, Ended> {
+    // Before anything else is under way; a name that does not resolve is nobody's.
+    let addrs: Vec<SocketAddr> = name.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
     let is_named =
-        |party: &Party| party.addr.to_string() == name || party.id.as_str().starts_with(&name.to_lowercase());
+        |party: &Party| addrs.contains(&party.addr) || party.id.as_str().starts_with(&name.to_lowercase());
     let found: Vec<Party> = holders
         .iter()
         .map(|holder| holder.node)
@@ -172,7 +175,9 @@ pub fn find(holders: &[Holder], name: &str) -> Result<Party, Ended> {
             let known = known.join(", ");
             Err(Ended::usage(format!("no primary is called {name:?}; there are {known}")))
         }
-        _ => Err(Ended::usage(format!("several ids begin with {name:?}: write more of it"))),
+        _ => Err(Ended::usage(format!(
+            "{name:?} is several primaries: write more of the id, or one's address"
+        ))),
     }
 }
 
