@@ -4,7 +4,6 @@ use super::moving::{self, find};
 use super::{Ended, Exit};
 use crate::control::discover::Seed;
 use crate::control::plan::rebalance::{Holder, Move, move_count};
-use crate::control::problem::join;
 use crate::topology::{Slot, SlotRange};
 use std::collections::BTreeSet;
 
@@ -14,13 +13,16 @@ use std::collections::BTreeSet;
   slotgate move-slots --from 10.0.0.1:6379 --to 10.0.0.4:6379 --count 1000 10.0.0.1:6379
   slotgate move-slots --from 3f1c --to 9ab0 --slots 0-99,200 redis-0:6379 --yes
   slotgate move-slots --from 3f1c --to 9ab0 --count 10 redis-0:6379 --dry-run --output json
+  slotgate move-slots --from 3f1c --to 9ab0 --slots 0-99,200 --rollback redis-0:6379
   slotgate move-slots --from 3f1c --to 9ab0 --count 10 --max-rate 5000 --max-latency 20ms redis-0:6379
 
 A node is called by its address or the beginning of its id. --count takes slots from the ends of ranges.
 Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere, and with
 --max-rate or --max-latency, keys go by MIGRATE in portions.
 First ends what an earlier run left open. Ctrl-C finishes the slots under way and says how to go on; a
-run that was killed is continued by the next one. Exit code 3: not done, because it would not be safe.
+run that was killed is continued by the next one. --rollback gives back what such a run moved, and leaves
+what it did not: first the slots left open are finished, since halfway they cannot be turned round without
+hiding keys from clients, then they go back with the others. Exit code 3: not done, because it would not be safe.
 SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
 pub struct Args {
     /// The primary that gives
@@ -35,6 +37,9 @@ pub struct Args {
     /// Which slots
     #[arg(long, value_name = "RANGES", value_delimiter = ',', value_parser = slot_range)]
     slots: Vec<SlotRange>,
+    /// Give back those of the slots that --to has got
+    #[arg(long, requires = "slots")]
+    rollback: bool,
     #[command(flatten)]
     moving: moving::Run,
 }
@@ -50,9 +55,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn plan(args: &Args, holders: &[Holder]) -> Result<Vec<Move>, Ended> {
-    let (source, target) = (find(holders, &args.from)?, find(holders, &args.to)?);
+    let (mut source, mut target) = (find(holders, &args.from)?, find(holders, &args.to)?);
     if source == target {
         return Err(Ended::usage(format!("{source} is both --from and --to")));
+    }
+    if args.rollback {
+        (source, target) = (target, source);
     }
     let holder = |party| holders.iter().find(|holder| holder.node == party);
     let (Some(from), Some(to)) = (holder(source), holder(target)) else { return Ok(Vec::new()) };
@@ -73,9 +81,7 @@ fn plan(args: &Args, holders: &[Holder]) -> Result<Vec<Move>, Ended> {
 /// By slots, since a count would begin anew.
 fn resume(moves: &[Move], seed: &Seed) -> String {
     match moves.first() {
-        Some(Move { source, target, ranges }) => {
-            format!("slotgate move-slots --from {source} --to {target} --slots {} {seed}", join(ranges, ","))
-        }
+        Some(step) => moving::command(step, seed),
         None => "run the same command again".to_string(),
     }
 }

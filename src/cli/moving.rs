@@ -12,6 +12,7 @@ use crate::control::migrate::{Event, Journey, JourneyError, Speed, Stop, ready_h
 use crate::control::observe::observe_slot_loads;
 use crate::control::plan::rebalance::{Holder, Move};
 use crate::control::plan::rebalance_loads::{Loads, Unit};
+use crate::control::problem::join;
 use crate::control::view::View;
 use serde_json::json;
 use std::io;
@@ -125,7 +126,11 @@ pub fn run(
         progress.begin(&moves);
         let carried = journey.carry_out(&view, moves.clone(), &mut |event| progress.hear(event)).await;
         progress.end();
-        let how = resume(&moves, &args.nodes[0]);
+        let mut how = resume(&moves, &args.nodes[0]);
+        if progress.0.slots.done > 0 {
+            let undo = moves.iter().map(|step| format!("{} --rollback", command(step, &args.nodes[0])));
+            how += &format!("\nTo undo it: {}", undo.collect::<Vec<_>>().join("\n"));
+        }
         if let Err(error) = carried {
             return Err(ended(&error, &how).into());
         }
@@ -138,6 +143,12 @@ pub fn run(
         }
         Ok(Exit::Fine)
     })
+}
+
+/// What a person types for one move.
+pub(super) fn command(step: &Move, seed: &Seed) -> String {
+    let Move { source, target, ranges } = step;
+    format!("slotgate move-slots --from {source} --to {target} --slots {} {seed}", join(ranges, ","))
 }
 
 /// How a run ends that an error stopped, and how to go on.

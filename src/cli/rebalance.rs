@@ -22,7 +22,8 @@ elsewhere a node's data is taken to be spread evenly over its keys.
 Where both nodes can move slots by themselves (Valkey 9, Redis 8.4), they are asked to; elsewhere, and with
 --max-rate or --max-latency, keys go by MIGRATE in portions.
 First ends what an earlier run left open. Ctrl-C finishes the slots under way; a run that was stopped or
-killed is continued by the next one. Exit code 3: not done, because it would not be safe.
+killed is continued by the next one; one that was stopped also says which commands undo it. Exit code 3: not
+done, because it would not be safe.
 SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
 pub struct Args {
     /// A primary (its address or the beginning of its id) and its weight; may be given several times

@@ -4,6 +4,7 @@ use crate::move_slots::{at, cluster_with_spares, count_slots, digest, expect_who
 use crate::support::client::request;
 use crate::support::program::{expect, run, slotgate};
 use crate::support::real_cluster::RealCluster;
+use crate::support::slot_move::SlotMove;
 use crate::support::wait_until;
 use slotgate::topology::Slot;
 use std::collections::BTreeSet;
@@ -139,4 +140,39 @@ fn a_move_waits_for_slow_nodes_and_ends_what_is_open_when_interrupted() {
     let back = run(&[&["move-slots", &at(&cluster, 0), "--yes", "--max-latency", "1h"][..], &back].concat());
     expect(&back, 0, "Moved 1 slots with 300 keys");
     assert_eq!(run(&["rebalance", &at(&cluster, 0), "--max-rate", "0"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_stopped_run_is_given_back_by_the_same_command_with_rollback() {
+    let cluster = cluster_with_spares(0);
+    for ix in 0..300 {
+        write(&cluster, &format!("t{ix}"), 10, 10);
+    }
+    let before = digest(&cluster);
+    let (from, to) = (at(&cluster, 0), at(&cluster, 1));
+    let moving = ["move-slots", "--from", &from, "--to", &to, "--slots", "0-2000", &from, "--yes"];
+    let mut child =
+        slotgate(&[&moving[..], &["--max-rate", "200"]].concat()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("some slots have moved", || count_slots(&cluster, 1) > 5461 + 10);
+    // SAFETY: the child has not been waited for, so the id is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    wait_until("the run ends", || child.try_wait().unwrap().is_some());
+    let stopped = child.wait_with_output().unwrap();
+    expect(&stopped, 1, "To undo it: slotgate move-slots");
+    let moved = 5461 - count_slots(&cluster, 0);
+    assert!((1..2001).contains(&moved), "{moved}");
+    // One slot is half-way, as a killed run leaves it.
+    let half = (0..300)
+        .map(|ix| format!("t{ix}"))
+        .find(|tag| Slot::of_key(tag.as_bytes()).number() <= 2000 && cluster.owner_of_key(tag) == 0);
+    let tag = half.expect("the last slots of the range have not moved");
+    SlotMove::begin(&cluster, &tag, 1).move_keys(&[&format!("{{{tag}}}:3")]);
+
+    let back = run(&[&moving[..], &["--rollback"]].concat());
+    expect(&back, 0, "finish the move");
+    expect(&back, 0, &format!("Moved {} slots", moved + 1));
+    assert_eq!((count_slots(&cluster, 0), count_slots(&cluster, 1)), (5461, 5462));
+    expect_whole(&cluster);
+    assert!(digest(&cluster) == before, "keys were lost or changed");
+    expect(&run(&[&moving[..], &["--rollback"]].concat()), 0, "nothing was changed");
 }
