@@ -72,6 +72,8 @@ fn lab(slotgate: &Path) -> Result<Lab> {
     let form = ["bootstrap", "--replicas", "0", "--yes", &addrs[0], &addrs[1], &addrs[2]];
     lab.slotgate(&form)?;
     lab.slotgate(&["add", "--yes", &addrs[3], &addrs[0]])?;
+    // The one that gives all its slots away would become a replica, and could take none back.
+    lab.slotgate(&["config", "set", "cluster-allow-replica-migration", "no", &addrs[0]])?;
     lab.serve(&[])?;
     Ok(lab)
 }
