@@ -69,6 +69,8 @@ fn run(gateway: SocketAddr, shard: usize, key: &str, work: Work, is_over: &Atomi
     let mut client = None;
     // The counter is between these two, the second one more for every unknown outcome.
     let (mut least, mut most) = (0u64, 0u64);
+    // What the register may hold: the last value that was acknowledged, or one of unknown outcome after it.
+    let mut standing: Vec<String> = Vec::new();
     let mut round = 0u64;
     while !is_over.load(Ordering::Relaxed) {
         let Some(connection) = &mut client else {
@@ -95,10 +97,12 @@ fn run(gateway: SocketAddr, shard: usize, key: &str, work: Work, is_over: &Atomi
                 record.errors.push(format!("{error:#}"));
                 client = None;
                 most += 1;
+                standing.push(value);
             }
             Ok(reply) if reply.starts_with("-IOERR outcome unknown") => {
                 record.unknown += 1;
                 most += 1;
+                standing.push(value);
             }
             Ok(reply) if reply.starts_with('-') => record.errors.push(reply),
             Ok(reply) if work == Work::Count => match reply.strip_prefix(':').and_then(|n| n.parse().ok()) {
@@ -110,9 +114,9 @@ fn run(gateway: SocketAddr, shard: usize, key: &str, work: Work, is_over: &Atomi
                 None => record.errors.push(reply),
             },
             Ok(reply) if round.is_multiple_of(2) => {
-                record.lost += u64::from(reply != (round - 1).to_string());
+                record.lost += u64::from(!standing.is_empty() && !standing.contains(&reply));
             }
-            Ok(_) => {}
+            Ok(_) => standing = vec![value],
         }
     }
     record
