@@ -33,8 +33,10 @@ use tokio::time::{Instant, interval, sleep_until};
 const CALM: Duration = Duration::from_secs(5);
 /// How often one that is not in order is: gossip passes once a second.
 const ALERT: Duration = Duration::from_secs(1);
-/// And while an owner of slots does not answer: what its shard's writes wait for is found soon.
+/// And while an owner of slots has not answered for a short time: its shard's writes wait for what is found.
 const ALARM: Duration = Duration::from_millis(250);
+/// An election is over by then, or needs a person.
+const ALARM_LASTS: Duration = Duration::from_secs(60);
 /// Hints of one burst count as one.
 const SHORTEST: Duration = Duration::from_millis(200);
 /// A look may take at most this part of the time.
@@ -96,6 +98,8 @@ pub async fn run(
 struct Pause {
     shortest: Duration,
     longest: Duration,
+    /// Looks may take more of the time than usual.
+    is_urgent: bool,
 }
 
 struct Manager {
@@ -117,9 +121,10 @@ impl Manager {
         self.read_seed_file().await;
         loop {
             let began = Instant::now();
-            let Pause { shortest, longest } = self.round().await;
+            let Pause { shortest, longest, is_urgent } = self.round().await;
             let ended = Instant::now();
-            let shortest = shortest.max((ended - began).min(ALARM) * BUSY_SHARE);
+            let share = if is_urgent { 1 } else { BUSY_SHARE };
+            let shortest = shortest.max((ended - began).min(ALARM) * share);
             let (mut wake, mut is_hinted) = (ended + longest.max(shortest), false);
             loop {
                 tokio::select! {
@@ -163,13 +168,13 @@ impl Manager {
             self.journal.mended();
         }
         if plan.steps.is_empty() || is_paused {
-            let has_lost_owner = !is_paused && self.has_lost_owner(&survey);
+            let is_urgent = !is_paused && self.has_lost_owner(&survey, now);
             let longest = match is_healthy {
                 true => CALM,
-                false if has_lost_owner => ALARM,
+                false if is_urgent => ALARM,
                 false => ALERT,
             };
-            return Pause { shortest: SHORTEST, longest };
+            return Pause { shortest: SHORTEST, longest, is_urgent };
         }
         match self.act(&survey, &plan).await {
             0 => {
@@ -177,19 +182,22 @@ impl Manager {
                 // What was mended shows to the data plane at once.
                 self.shared.hint_stale();
                 // What the steps began spreads by gossip, and need not be begun again.
-                Pause { shortest: ALERT, longest: ALERT }
+                Pause { shortest: ALERT, longest: ALERT, is_urgent: false }
             }
             _ => {
                 let wait = self.backoff.next_wait();
-                Pause { shortest: wait.min(ALERT), longest: wait }
+                Pause { shortest: wait.min(ALERT), longest: wait, is_urgent: false }
             }
         }
     }
 
-    /// Whether a member that owns slots answers nowhere.
-    fn has_lost_owner(&self, survey: &Survey) -> bool {
+    /// Whether a member that owns slots has not answered for a short time.
+    fn has_lost_owner(&self, survey: &Survey, now: std::time::Instant) -> bool {
         let mut lines = survey.view.nodes.iter().flat_map(|node| node.view.members());
-        lines.any(|line| !line.slots.is_empty() && survey.view.of(line.id).is_none())
+        lines.any(|line| {
+            let silent = self.memory.silent_for(line.id, now);
+            !line.slots.is_empty() && silent.is_some_and(|silent| silent < ALARM_LASTS)
+        })
     }
 
     /// Carries the steps out; gives how many failed.
