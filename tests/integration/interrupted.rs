@@ -157,7 +157,7 @@ fn slots_that_are_being_moved_are_moved_whole_and_the_rest_by_the_command_that_i
     let left = stopped(&["move-slots", "--from", &from, "--to", &to, "--count", "1000", &from, "--yes"]);
     expect(&left, 1, "no slot was left half-way");
     let said = String::from_utf8_lossy(&left.stderr).into_owned();
-    let go_on = said.rsplit_once("To go on: slotgate ").expect("it says how").1.trim().to_string();
+    let go_on = said.lines().find_map(|line| line.split_once("To go on: slotgate ")).expect("it says how").1;
     let go_on: Vec<&str> = go_on.split(' ').chain(["--yes"]).collect();
     expect(&run(&go_on), 0, "Moved");
     expect(&run(&rebalance), 0, "Moved");
