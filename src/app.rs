@@ -7,6 +7,8 @@ use crate::admin::{self, AdminError};
 use crate::command::Table;
 use crate::config::Config;
 use crate::control::announce;
+use crate::control::kubernetes::{self, KubernetesError, Place, WatchStatus};
+use crate::control::pods::Pods;
 use crate::control::reconcile::{self, ManageStatus};
 use crate::control::refresh::{self, RefreshStatus};
 use crate::proxy::{Proxy, StartError};
@@ -15,7 +17,7 @@ use crate::telemetry::Metrics;
 use crate::topology::SharedTopology;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How long readiness waits for connections to all shards, once they are known: one that cannot be reached
 /// must not keep the others from being served.
@@ -35,6 +37,8 @@ pub enum AppError {
     Admin(#[from] AdminError),
     #[error(transparent)]
     Proxy(#[from] StartError),
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
     #[error("the control task {0} panicked; the log tells where")]
@@ -47,7 +51,7 @@ pub enum AppError {
 ///
 /// # Errors
 /// When an address cannot be used, or a control task broke.
-pub async fn run(config: Config) -> Result<(), AppError> {
+pub async fn run(mut config: Config) -> Result<(), AppError> {
     let started = Instant::now();
     let connections = config.proxy.max_clients + config.proxy.exclusive_connections;
     raise_descriptor_limit(connections as u64 + SPARE_DESCRIPTORS);
@@ -77,6 +81,16 @@ pub async fn run(config: Config) -> Result<(), AppError> {
         let shutdown = shutdown.clone();
         async move { shutdown.reached(Phase::Stopped).await }
     };
+    if let Some(place) = &config.kubernetes {
+        let place = Place::find(place).await?;
+        let (teller, pods) = watch::channel(Arc::new(Pods::default()));
+        let watched = kubernetes::watch(place, teller, Arc::new(WatchStatus::default()), stopped());
+        shutdown.spawn("kubernetes", watched);
+        config.refresh.pods = Some(pods.clone());
+        if let Some(manage) = &mut config.manage {
+            manage.pods = Some(pods);
+        }
+    }
     let refresh::Config { credentials, limit, .. } = config.refresh.clone();
     shutdown.spawn("announcements", announce::listen(credentials, limit, topology.clone(), stopped()));
     let stopped = stopped();

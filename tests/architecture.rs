@@ -37,6 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "secret",
             "telemetry::logging",
             "control::discover::Seed",
+            "control::kubernetes",
             "backend::Credentials",
             "control::reconcile",
             "control::refresh",

@@ -14,6 +14,7 @@ use std::path::PathBuf;
   slotgate serve --config /etc/slotgate.toml --password-file /run/secrets/redis
   slotgate serve --seed-file nodes.txt --manage --pause-file /run/slotgate/pause
   slotgate serve --seed-file nodes.txt --manage --journal-file /var/lib/slotgate/journal.json
+  slotgate serve --kubernetes --manage --statefulset redis --seed redis-svc:6379
   SLOTGATE_SEED=redis-0:6379 SLOTGATE_MAX_CLIENTS=500 slotgate serve
 
 Each setting can be given as a flag, as an environment variable (SLOTGATE_ and the flag's name, in
@@ -61,10 +62,11 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    if config.refresh.seeds.is_empty() && config.refresh.seed_file.is_none() {
+    let refresh = &config.refresh;
+    if refresh.seeds.is_empty() && refresh.seed_file.is_none() && config.kubernetes.is_none() {
         eprintln!(
             "slotgate: no node to start from; give one or more with --seed HOST:PORT[,HOST:PORT...] (or \
-             SLOTGATE_SEED), or --seed-file FILE"
+             SLOTGATE_SEED), or --seed-file FILE, or --kubernetes"
         );
         return Ok(Exit::Usage);
     }

@@ -19,9 +19,10 @@ pub use settings::Settings;
 pub use units::{Address, Count, Size, Span, Switch, UnitError};
 
 use crate::backend::Credentials;
-use crate::control::{reconcile, refresh};
+use crate::control::{kubernetes, reconcile, refresh};
 use crate::secret::Secret;
 use crate::{admin, proxy, telemetry::logging};
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub refresh: refresh::Config,
     /// Set when the cluster is to be kept whole.
     pub manage: Option<reconcile::Config>,
+    /// Set when Kubernetes tells of the nodes.
+    pub kubernetes: Option<kubernetes::Config>,
     pub admin: admin::Config,
     pub log: logging::Config,
     /// How long requests under way may take once the process is told to end.
@@ -124,10 +127,18 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
     let manage = is_managing.then(|| reconcile::Config {
         seeds: refresh.seeds.clone(),
         seed_file: refresh.seed_file.clone(),
+        pods: None,
+        leads: None,
         pause_file: settings.pause_file,
         journal_file: settings.journal_file,
         credentials: refresh.credentials.clone(),
         limit: refresh.limit,
+    });
+    let in_kubernetes = settings.kubernetes.is_some_and(|kubernetes| kubernetes.0);
+    let kubernetes = in_kubernetes.then(|| kubernetes::Config {
+        namespace: settings.namespace,
+        stateful_set: settings.statefulset.unwrap_or_else(|| kubernetes::STATEFUL_SET.into()),
+        port: settings.port_in_pods.map_or(kubernetes::PORT, NonZeroU16::get),
     });
     let unless_zero = |time: Duration| (!time.is_zero()).then_some(time);
     Config {
@@ -157,6 +168,7 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         },
         refresh,
         manage,
+        kubernetes,
         drain_timeout: span(settings.drain_timeout, defaults.drain_timeout),
     }
 }

@@ -2,11 +2,11 @@
 //! file. Everything is optional here; `layers` puts the sources on top of each other.
 
 use super::units::{Address, Count, Size, Span, Switch};
-use crate::control::{discover::Seed, refresh};
+use crate::control::{discover::Seed, kubernetes, refresh};
 use crate::{admin, proxy, telemetry::logging};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +47,29 @@ pub struct Settings {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manage: Option<Switch>,
+
+    /// Learn the nodes from the pods of a StatefulSet, as the Kubernetes API server tells of them
+    #[arg(
+        long, value_name = "YES|NO", num_args = 0..=1, require_equals = true, default_missing_value = "yes",
+        help_heading = "Kubernetes"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<Switch>,
+
+    /// The namespace of that StatefulSet [default: the own one]
+    #[arg(long, value_name = "NAME", help_heading = "Kubernetes")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+
+    /// The StatefulSet that the nodes run in
+    #[arg(long, value_name = "NAME", help_heading = "Kubernetes")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statefulset: Option<String>,
+
+    /// Where the pods' nodes take clients
+    #[arg(long, value_name = "PORT", help_heading = "Kubernetes")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_in_pods: Option<NonZeroU16>,
 
     /// While this file exists, --manage looks and tells, and changes nothing
     #[arg(long, value_name = "FILE", help_heading = "Management")]
@@ -178,6 +201,10 @@ impl Settings {
             manage: Some(Switch(false)),
             pause_file: None,
             journal_file: None,
+            kubernetes: Some(Switch(false)),
+            namespace: None,
+            statefulset: Some(kubernetes::STATEFUL_SET.into()),
+            port_in_pods: NonZeroU16::new(kubernetes::PORT),
             workers: count(proxy.workers),
             user: None,
             password_file: None,
@@ -238,8 +265,8 @@ mod tests {
                 "listen" | "admin" => "127.0.0.1:1".into(),
                 "log-format" => "json".into(),
                 "log-level" => "warn".into(),
-                "user" => "u".into(),
-                "manage" => "yes".into(),
+                "user" | "namespace" | "statefulset" => "u".into(),
+                "manage" | "kubernetes" => "yes".into(),
                 file if file.ends_with("-file") => "/f".into(),
                 time if ["hold", "refresh"].contains(&time) || time.ends_with("-timeout") => "1s".into(),
                 _ => 1.into(),

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::control::action::Action;
 use crate::control::memory::Memory;
+use crate::control::pods::Pods;
 use crate::control::survey::Survey;
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ pub struct Case<'a> {
     pub now: Instant,
     /// The addresses of all nodes that should be, when the operator keeps such a list.
     pub listed: Option<&'a HashSet<SocketAddr>>,
+    /// The nodes' pods, where Kubernetes tells of them.
+    pub pods: Option<&'a Pods>,
 }
 
 /// One action and why.

@@ -168,7 +168,7 @@ impl World {
     pub(super) fn plan(&mut self) -> Plan {
         let survey = self.look();
         let listed = (!self.named.is_empty()).then_some(&self.named);
-        heal(Case { survey: &survey, memory: &self.memory, now: self.now, listed })
+        heal(Case { survey: &survey, memory: &self.memory, now: self.now, listed, pods: None })
     }
 
     /// What a step does to real nodes, without the help of any gossip.

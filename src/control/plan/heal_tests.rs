@@ -129,7 +129,7 @@ fn an_address_behind_a_translation_is_not_spread() {
         answer
     });
     let survey = Survey::new(answers.collect(), Vec::new(), world.memory.ours(), &world.named);
-    let case = Case { survey: &survey, memory: &world.memory, now: world.now, listed: None };
+    let case = Case { survey: &survey, memory: &world.memory, now: world.now, listed: None, pods: None };
     assert_eq!(heal(case).steps, []);
 }
 

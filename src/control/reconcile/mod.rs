@@ -7,15 +7,17 @@
 
 mod status;
 
+use status::Held;
 pub use status::{Done, ManageStatus, Phase, Report};
 
 use super::act::{Acted, Actor};
 use super::action::Action;
-use super::discover::{Seed, SeedFile};
+use super::discover::{Named, Pause, PodsWatch, Seed};
 use super::journal::{Journal, Store};
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
 use super::plan::heal::{Case, Finding, Plan, heal};
+use super::pods::Pods;
 use super::problem::problems;
 use super::survey::Survey;
 use super::view::Silent;
@@ -26,8 +28,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::Instant;
 
 /// How often a cluster in order is looked at when nothing hints at a change.
 const CALM: Duration = Duration::from_secs(5);
@@ -41,8 +44,6 @@ const ALARM_LASTS: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(200);
 /// A look may take at most this part of the time.
 const BUSY_SHARE: u32 = 4;
-/// How often the seed file is read.
-const SEED_FILE_EVERY: Duration = Duration::from_millis(500);
 /// While steps fail, the time between plans doubles from the first of these to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 /// How long one step may wait for a node to hear of another.
@@ -56,6 +57,10 @@ pub struct Config {
     pub seeds: Vec<Seed>,
     /// The list of all nodes, one a line, when there is one; read again whenever it changes.
     pub seed_file: Option<PathBuf>,
+    /// The nodes' pods, where Kubernetes tells of them.
+    pub pods: Option<PodsWatch>,
+    /// Whether this one may act, where several gateways elect one; without it, it always may.
+    pub leads: Option<watch::Receiver<bool>>,
     /// While this file exists, nothing is done.
     pub pause_file: Option<PathBuf>,
     /// Where what no node can tell is kept for the next manager.
@@ -76,8 +81,8 @@ pub async fn run(
         let journal = Journal::open(config.journal_file.clone().map(Store::File)).await;
         let (ours, newcomers) = journal.members();
         let manager = Manager {
-            seed_file: config.seed_file.clone().map(SeedFile::new),
-            file_seeds: Vec::new(),
+            leads: config.leads.clone(),
+            named: Named::new(config.seeds.clone(), config.seed_file.clone(), config.pods.clone(), false),
             memory: Memory::of(ours, newcomers),
             journal,
             members: BTreeSet::new(),
@@ -94,20 +99,25 @@ pub async fn run(
     }
 }
 
-/// How long to wait for the next look: at least and at most.
-struct Pause {
-    shortest: Duration,
-    longest: Duration,
+/// When to look again.
+struct Next {
+    pause: Pause,
     /// Looks may take more of the time than usual.
     is_urgent: bool,
+}
+
+impl Next {
+    fn within(shortest: Duration, longest: Duration) -> Next {
+        Next { pause: Pause { shortest, longest }, is_urgent: false }
+    }
 }
 
 struct Manager {
     config: Config,
     shared: Arc<SharedTopology>,
     status: Arc<ManageStatus>,
-    seed_file: Option<SeedFile>,
-    file_seeds: Vec<Seed>,
+    named: Named,
+    leads: Option<watch::Receiver<bool>>,
     memory: Memory,
     journal: Journal,
     /// Where members answered or were said to be at the last look.
@@ -117,35 +127,28 @@ struct Manager {
 
 impl Manager {
     async fn run(mut self) {
-        let mut file_tick = interval(SEED_FILE_EVERY);
-        self.read_seed_file().await;
+        self.named.read_file().await;
         loop {
             let began = Instant::now();
-            let Pause { shortest, longest, is_urgent } = self.round().await;
+            let Next { mut pause, is_urgent } = self.round().await;
             let ended = Instant::now();
             let share = if is_urgent { 1 } else { BUSY_SHARE };
-            let shortest = shortest.max((ended - began).min(ALARM) * share);
-            let (mut wake, mut is_hinted) = (ended + longest.max(shortest), false);
-            loop {
+            pause.shortest = pause.shortest.max((ended - began).min(ALARM) * share);
+            pause.longest = pause.longest.max(pause.shortest);
+            let shared = self.shared.clone();
+            let leads = &mut self.leads;
+            let hint = async {
                 tokio::select! {
-                    // The file first: hints come all the time while nobody is served, and it may say why.
-                    biased;
-                    _ = file_tick.tick(), if self.seed_file.is_some() => {
-                        if self.read_seed_file().await {
-                            break;
-                        }
-                    }
-                    () = sleep_until(wake) => break,
-                    () = self.shared.unrest(), if !is_hinted => {
-                        (wake, is_hinted) = (ended + shortest, true);
-                    }
+                    () = shared.unrest() => {}
+                    () = changed(leads) => {}
                 }
-            }
+            };
+            self.named.wait(ended, pause, hint).await;
         }
     }
 
     /// One look, its plan and its steps.
-    async fn round(&mut self) -> Pause {
+    async fn round(&mut self) -> Next {
         let named = self.resolve().await;
         let (answers, silent) = self.ask(&named).await;
         let now = Instant::now().into_std();
@@ -153,28 +156,30 @@ impl Manager {
         self.members = survey.view.nodes.iter().flat_map(|node| told(&node.view)).collect();
         self.memory.learn(&survey, now);
         self.journal.know(self.memory.ours(), self.memory.newcomers()).await;
-        let listed = self.seed_file.is_some().then_some(&named);
-        let mut plan = heal(Case { survey: &survey, memory: &self.memory, now, listed });
+        let pods = self.named.pods();
+        let listed = self.is_listed(pods.as_deref()).then_some(&named);
+        let mut plan =
+            heal(Case { survey: &survey, memory: &self.memory, now, listed, pods: pods.as_deref() });
         plan.findings.extend(self.of_journal(&survey));
         let problems = match survey.view.nodes.is_empty() {
             true => vec![("nobody-answers", "no member of the cluster answers".to_string())],
             false => problems(&survey.view, None).iter().map(|p| (p.kind(), p.to_string())).collect(),
         };
-        let is_paused = self.is_paused();
+        let held = self.held();
         let is_healthy =
             problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
-        self.status.planned(&plan, problems, is_healthy, is_paused);
+        self.status.planned(&plan, problems, is_healthy, held);
         if is_healthy {
             self.journal.mended();
         }
-        if plan.steps.is_empty() || is_paused {
-            let is_urgent = !is_paused && self.has_lost_owner(&survey, now);
+        if plan.steps.is_empty() || held.is_some() {
+            let is_urgent = held.is_none() && self.has_lost_owner(&survey, now);
             let longest = match is_healthy {
                 true => CALM,
                 false if is_urgent => ALARM,
                 false => ALERT,
             };
-            return Pause { shortest: SHORTEST, longest, is_urgent };
+            return Next { is_urgent, ..Next::within(SHORTEST, longest) };
         }
         match self.act(&survey, &plan).await {
             0 => {
@@ -182,11 +187,11 @@ impl Manager {
                 // What was mended shows to the data plane at once.
                 self.shared.hint_stale();
                 // What the steps began spreads by gossip, and need not be begun again.
-                Pause { shortest: ALERT, longest: ALERT, is_urgent: false }
+                Next::within(ALERT, ALERT)
             }
             _ => {
                 let wait = self.backoff.next_wait();
-                Pause { shortest: wait.min(ALERT), longest: wait, is_urgent: false }
+                Next::within(wait.min(ALERT), wait)
             }
         }
     }
@@ -208,8 +213,8 @@ impl Manager {
         self.journal.begin(plan.steps.iter().map(|step| (step.action.to_string(), step.reason))).await;
         let mut failed = 0;
         for (place, step) in plan.steps.iter().enumerate() {
-            // A pause counts from the next step on.
-            if self.is_paused() {
+            // A pause counts from the next step on, and so does another leader.
+            if self.held().is_some() {
                 break;
             }
             let acted = actor.act(&step.action, Instant::now() + STEP_LIMIT).await;
@@ -256,8 +261,7 @@ impl Manager {
     async fn resolve(&self) -> HashSet<SocketAddr> {
         let mut resolving = JoinSet::new();
         let limit = self.config.limit * 2;
-        let seeds: Vec<Seed> = self.config.seeds.iter().chain(&self.file_seeds).cloned().collect();
-        for seed in seeds {
+        for seed in self.named.seeds() {
             resolving.spawn(async move { seed.resolve(limit).await });
         }
         let mut named = HashSet::new();
@@ -266,18 +270,6 @@ impl Manager {
             named.extend(resolved.ok().and_then(Result::ok).into_iter().flatten());
         }
         named
-    }
-
-    /// Returns whether the file names other seeds than before; what is wrong with it, the refresh tells.
-    async fn read_seed_file(&mut self) -> bool {
-        let Some(file) = &mut self.seed_file else { return false };
-        match file.read().await {
-            Ok(Some(seeds)) => {
-                self.file_seeds = seeds;
-                true
-            }
-            Ok(None) | Err(_) => false,
-        }
     }
 
     /// What there is to say of the journal.
@@ -298,10 +290,40 @@ impl Manager {
         findings
     }
 
-    fn is_paused(&self) -> bool {
-        // Whether it exists cannot be told: then someone tampers with it, and waiting is safe.
-        self.config.pause_file.as_ref().is_some_and(|file| file.try_exists().unwrap_or(true))
+    /// Whether the operator names all nodes that should be, so that who is not named is gone.
+    fn is_listed(&self, pods: Option<&Pods>) -> bool {
+        pods.map_or(self.named.has_file(), Pods::is_complete)
     }
+
+    /// Why nothing may be changed now.
+    fn held(&self) -> Option<Held> {
+        // Whether it exists cannot be told: then someone tampers with it, and waiting is safe.
+        let has_file =
+            || self.config.pause_file.as_ref().is_some_and(|file| file.try_exists().unwrap_or(true));
+        let is_annotated = || self.named.pods().is_some_and(|pods| pods.is_paused());
+        if !self.is_leader() {
+            Some(Held::Following)
+        } else if has_file() || is_annotated() {
+            Some(Held::Paused)
+        } else {
+            None
+        }
+    }
+
+    fn is_leader(&self) -> bool {
+        self.leads.as_ref().is_none_or(|leads| *leads.borrow())
+    }
+}
+
+/// Completes when it changes who leads.
+async fn changed(leads: &mut Option<watch::Receiver<bool>>) {
+    if let Some(leads) = leads
+        && leads.changed().await.is_ok()
+    {
+        return;
+    }
+    // Nobody tells, or not any more, as when the process ends.
+    std::future::pending().await
 }
 
 /// Where members are by a node's word.

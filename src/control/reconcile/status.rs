@@ -27,6 +27,15 @@ pub enum Phase {
     Waiting,
     /// Whatever is wrong, nothing is done.
     Paused,
+    /// Another gateway acts; this one looks and tells.
+    Following,
+}
+
+/// Why nothing may be changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Held {
+    Paused,
+    Following,
 }
 
 /// One thing that is wrong or worth knowing.
@@ -123,11 +132,12 @@ impl ManageStatus {
         plan: &Plan,
         problems: Vec<(&'static str, String)>,
         is_healthy: bool,
-        is_paused: bool,
+        held: Option<Held>,
     ) {
         let mut inner = self.lock();
         let phase = match () {
-            () if is_paused => Phase::Paused,
+            () if held == Some(Held::Paused) => Phase::Paused,
+            () if held == Some(Held::Following) => Phase::Following,
             () if is_healthy => Phase::Healthy,
             () if plan.steps.is_empty() => Phase::Waiting,
             () => Phase::Healing,

@@ -1,5 +1,6 @@
 //! When to look next. Pure: time is handed in.
 
+use crate::control::discover::Pause;
 use std::time::{Duration, Instant};
 
 /// Hints of one burst count as one; a cluster in motion is not asked more often than this.
@@ -30,13 +31,6 @@ pub(super) enum Outcome {
     Unconfirmed,
     /// No topology.
     Failed,
-}
-
-/// How long to wait for the next look: at least and at most.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Pause {
-    pub shortest: Duration,
-    pub longest: Duration,
 }
 
 /// Remembers hints and failures.

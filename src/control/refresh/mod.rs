@@ -11,7 +11,7 @@ mod status;
 pub use status::{EndpointStatus, RefreshStatus};
 
 use super::agree::{Agreement, Heard, agree, voters};
-use super::discover::{Seed, SeedFile};
+use super::discover::{Named, PodsWatch, Seed};
 use super::view::NodeView;
 use crate::backend::Credentials;
 use crate::topology::{NodeIx, SharedTopology, Snapshot, diff};
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::Instant;
 
 /// Of a known cluster this many primaries and others are asked in one look: enough that one stale or
 /// slow node does not decide, few enough for a cluster of a thousand.
@@ -37,8 +37,6 @@ const RESCUE_ASKED: usize = 32;
 const SEEDS_ASKED: usize = 8;
 /// How many times that many are asked in one look while no answer is in order.
 const SEED_ROUNDS: usize = 4;
-/// How often a watched seed file is read.
-const SEED_FILE_EVERY: Duration = Duration::from_secs(1);
 /// A look during which a slot was patched may rest on older news than the patch; it is made again, but
 /// not without end while slots move.
 const LOOKS_AGAIN: usize = 3;
@@ -49,6 +47,8 @@ pub struct Config {
     pub seeds: Vec<Seed>,
     /// More seeds, one a line, read again whenever the file changes.
     pub seed_file: Option<PathBuf>,
+    /// Pods that lead to nodes too, where Kubernetes tells of them.
+    pub pods: Option<PodsWatch>,
     pub credentials: Credentials,
     /// The longest time between two looks. What clients notice is found at once, by redirects and lost
     /// connections; this finds the rest, such as new replicas. 10 s costs a node well below one
@@ -63,6 +63,7 @@ impl Default for Config {
         Config {
             seeds: Vec::new(),
             seed_file: None,
+            pods: None,
             credentials: Credentials::default(),
             refresh: Duration::from_secs(10),
             limit: Duration::from_secs(1),
@@ -92,9 +93,7 @@ pub async fn run(
     let asker = Asker::new(config.credentials.clone(), config.limit);
     let refresh = Refresh {
         cadence: Cadence::new(config.refresh),
-        file_seeds: Vec::new(),
-        seed_file: config.seed_file.clone().map(SeedFile::new),
-        seed_file_error: None,
+        named: Named::new(config.seeds.clone(), config.seed_file.clone(), config.pods.clone(), true),
         is_second_look: false,
         config,
         shared,
@@ -115,9 +114,7 @@ struct Refresh {
     learned: Option<oneshot::Sender<Learned>>,
     asker: Asker,
     cadence: Cadence,
-    seed_file: Option<SeedFile>,
-    seed_file_error: Option<String>,
-    file_seeds: Vec<Seed>,
+    named: Named,
     /// The last look covered fewer slots than the topology and was not believed yet.
     is_second_look: bool,
 }
@@ -143,29 +140,15 @@ impl Look {
 
 impl Refresh {
     async fn run(mut self) {
-        let mut file_tick = interval(SEED_FILE_EVERY);
-        self.read_seed_file().await;
+        self.named.read_file().await;
         loop {
             let began = Instant::now();
             let outcome = self.look().await;
             let ended = Instant::now();
             let pause = self.cadence.after(outcome, ended - began, ended.into_std(), fastrand::f64());
-            let (mut wake, mut is_hinted) = (ended + pause.longest, false);
-            loop {
-                tokio::select! {
-                    // The file first: hints come all the time while nobody is served, and it may say why.
-                    biased;
-                    _ = file_tick.tick(), if self.seed_file.is_some() => {
-                        if self.read_seed_file().await {
-                            break;
-                        }
-                    }
-                    () = sleep_until(wake) => break,
-                    () = self.shared.stale_hinted(), if !is_hinted => {
-                        self.cadence.hinted(Instant::now().into_std());
-                        (wake, is_hinted) = (ended + pause.shortest, true);
-                    }
-                }
+            let shared = self.shared.clone();
+            if let Some(at) = self.named.wait(ended, pause, shared.stale_hinted()).await {
+                self.cadence.hinted(at.into_std());
             }
         }
     }
@@ -293,7 +276,7 @@ impl Refresh {
 
     async fn resolve_seeds(&mut self, look: &mut Look) -> Vec<SocketAddr> {
         let mut resolving = JoinSet::new();
-        for seed in self.config.seeds.iter().chain(&self.file_seeds).cloned() {
+        for seed in self.named.seeds() {
             let limit = self.config.limit * 2;
             resolving.spawn(async move { (seed.resolve(limit).await, seed) });
         }
@@ -312,28 +295,6 @@ impl Refresh {
             self.status.resolved(&seed, error);
         }
         addrs.into_iter().collect()
-    }
-
-    /// Returns whether the file named other seeds than before.
-    async fn read_seed_file(&mut self) -> bool {
-        let Some(file) = &mut self.seed_file else { return false };
-        match file.read().await {
-            Ok(None) => false,
-            Ok(Some(seeds)) => {
-                tracing::info!(seeds = seeds.len(), "read the seed file");
-                self.seed_file_error = None;
-                self.file_seeds = seeds;
-                true
-            }
-            Err(error) => {
-                let error = error.to_string();
-                if self.seed_file_error.as_ref() != Some(&error) {
-                    tracing::warn!(error, "the seed file cannot be used; its last seeds stay in use");
-                    self.seed_file_error = Some(error);
-                }
-                false
-            }
-        }
     }
 
     async fn learn_commands(&mut self, look: &Look) {

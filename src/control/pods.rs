@@ -1,0 +1,93 @@
+//! Pods: what Kubernetes says of the nodes' pods and of the StatefulSet they belong to. Pure data.
+//!
+//! Discovered by [`super::kubernetes`], planned with like everything that the nodes say. A pod is not yet a
+//! node: an address is used only after the node there told its id.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+/// All pods of one StatefulSet, and the StatefulSet.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pods {
+    /// By ordinal.
+    pub pods: Vec<Pod>,
+    /// `None` while it was not found.
+    pub set: Option<StatefulSet>,
+}
+
+/// One pod.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pod {
+    pub name: String,
+    /// Another one for each life of a pod of this name.
+    pub uid: String,
+    pub ordinal: u32,
+    /// Where its node takes clients, once it has an address.
+    pub addr: Option<SocketAddr>,
+    /// The machine it runs on, once it was placed.
+    pub host: Option<String>,
+    pub zone: Option<String>,
+    pub is_ready: bool,
+    /// All its containers have been started and none has ended.
+    pub is_running: bool,
+    /// It was told to end, and will within its grace period.
+    pub is_leaving: bool,
+    /// Which version of the StatefulSet's template it was made of.
+    pub revision: Option<String>,
+    /// Why it does not run, in Kubernetes' words.
+    pub trouble: Option<String>,
+}
+
+/// What the StatefulSet wants.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StatefulSet {
+    pub uid: String,
+    /// How many pods it is to have.
+    pub replicas: u32,
+    /// The version of the template that new pods are made of.
+    pub update_revision: Option<String>,
+    /// Whether a new template replaces pods without being asked; pods below the partition stay.
+    pub is_rolling: bool,
+    pub partition: u32,
+    /// The operator's wishes, as annotations say them.
+    pub wishes: Wishes,
+}
+
+/// What the operator wrote on the StatefulSet (annotations `slotgate.dev/...`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wishes {
+    /// `slotgate.dev/paused: "true"`: look and tell, change nothing.
+    pub is_paused: bool,
+    /// `slotgate.dev/shards`
+    pub shards: Option<u32>,
+    /// `slotgate.dev/replicas`: of each primary.
+    pub replicas: Option<u32>,
+    /// `slotgate.dev/restart`: when a restart of all pods was asked for; any text, another one for each.
+    pub restart: Option<String>,
+    /// Annotations that cannot be read, each in a sentence.
+    pub wrong: Vec<String>,
+}
+
+impl Pods {
+    /// Where nodes can be asked: pods that have an address, leaving ones too.
+    pub fn addrs(&self) -> HashSet<SocketAddr> {
+        self.pods.iter().filter_map(|pod| pod.addr).collect()
+    }
+
+    /// The pod at this address.
+    pub fn at(&self, ip: IpAddr) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.addr.is_some_and(|addr| addr.ip() == ip))
+    }
+
+    /// Whether every pod that should be is there, has an address and stays: only then is somebody who is
+    /// not among them gone.
+    pub fn is_complete(&self) -> bool {
+        let wanted = self.set.as_ref().map(|set| set.replicas as usize);
+        let staying = |pod: &&Pod| pod.is_running && !pod.is_leaving && pod.addr.is_some();
+        wanted == Some(self.pods.len()) && self.pods.iter().filter(staying).count() == self.pods.len()
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.set.as_ref().is_some_and(|set| set.wishes.is_paused)
+    }
+}
