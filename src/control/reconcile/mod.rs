@@ -5,6 +5,7 @@
 //! by mistake, or one that is killed in the middle, do no harm. While the pause file exists, nothing is
 //! done; what would be is told.
 
+mod forming;
 mod status;
 
 use status::Held;
@@ -152,11 +153,14 @@ impl Manager {
         let named = self.resolve().await;
         let (answers, silent) = self.ask(&named).await;
         let now = Instant::now().into_std();
-        let survey = Survey::new(answers, silent, self.memory.ours(), &named);
+        let mut survey = Survey::new(answers, silent, self.memory.ours(), &named);
+        let pods = self.named.pods();
+        if let Some(pods) = &pods {
+            survey.locate(pods);
+        }
         self.members = survey.view.nodes.iter().flat_map(|node| told(&node.view)).collect();
         self.memory.learn(&survey, now);
         self.journal.know(self.memory.ours(), self.memory.newcomers()).await;
-        let pods = self.named.pods();
         let listed = self.is_listed(pods.as_deref()).then_some(&named);
         let mut plan =
             heal(Case { survey: &survey, memory: &self.memory, now, listed, pods: pods.as_deref() });
@@ -166,13 +170,12 @@ impl Manager {
             false => problems(&survey.view, None).iter().map(|p| (p.kind(), p.to_string())).collect(),
         };
         let held = self.held();
-        let is_healthy =
-            problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
+        let is_healthy = problems.is_empty() && plan.is_done() && !plan.findings.iter().any(|f| f.is_wrong);
         self.status.planned(&plan, problems, is_healthy, held);
         if is_healthy {
             self.journal.mended();
         }
-        if plan.steps.is_empty() || held.is_some() {
+        if plan.is_done() || held.is_some() {
             let is_urgent = held.is_none() && self.has_lost_owner(&survey, now);
             let longest = match is_healthy {
                 true => CALM,
@@ -181,7 +184,11 @@ impl Manager {
             };
             return Next { is_urgent, ..Next::within(SHORTEST, longest) };
         }
-        match self.act(&survey, &plan).await {
+        let failed = match &plan.forming {
+            Some(forming) => self.form(forming).await,
+            None => self.act(&survey, &plan).await,
+        };
+        match failed {
             0 => {
                 self.backoff.reset();
                 // What was mended shows to the data plane at once.
