@@ -3,6 +3,7 @@
 
 use super::act_heal;
 use super::act_remove;
+use super::act_rescue;
 use super::action::{Action, Party};
 use super::failover::{FailoverError, fail_over};
 use super::node_client::{NodeClient, NodeError};
@@ -161,6 +162,9 @@ impl Actor {
                 return Ok(if is_restored { Acted::Done } else { Acted::AlreadyDone });
             }
             Action::Elect { primary, .. } => return act_heal::elect(&mut client, &node, *primary).await,
+            Action::Rescue { primary, .. } => {
+                return act_rescue::rescue(self, &mut client, &node, *primary).await;
+            }
             Action::Forget { leaver, .. } => return act_heal::forget(&mut client, &node, *leaver).await,
             Action::Dismiss { leaver, .. } => return act_remove::dismiss(&mut client, &node, *leaver).await,
             Action::Reset { .. } => return act_remove::reset(&mut client, &node).await,

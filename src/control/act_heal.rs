@@ -104,7 +104,7 @@ pub(super) async fn elect(
     if node.view.myself().primary.is_none() {
         return Ok(Acted::AlreadyDone);
     }
-    let is_lost = node.view.line(primary).is_some_and(is_accused);
+    let is_lost = node.view.line(primary).is_some_and(|line| is_accused(line) || !line.is_linked);
     if node.view.myself().primary != Some(primary) || !is_lost {
         return Err(ActError::Changed { addr: node.view.asked, id: primary });
     }
@@ -113,16 +113,17 @@ pub(super) async fn elect(
     Ok(Acted::Done)
 }
 
-/// Removes a member that is held for failed, owns nothing and is not followed.
+/// Removes a member that is held for failed or has no address, owns nothing and is not followed.
 pub(super) async fn forget(
     client: &mut NodeClient,
     node: &Observation,
     leaver: NodeId,
 ) -> Result<Acted, ActError> {
     let Some(line) = node.view.line(leaver) else { return Ok(Acted::AlreadyDone) };
-    let is_unneeded = line.flags.has(Flags::FAILED)
-        && line.slots.is_empty()
-        && !node.view.members().any(|line| line.primary == Some(leaver));
+    // One whose address another node has by now is never held for failed.
+    let is_gone = line.flags.has(Flags::FAILED) || line.flags.has(Flags::NO_ADDRESS);
+    let is_unneeded =
+        is_gone && line.slots.is_empty() && !node.view.members().any(|line| line.primary == Some(leaver));
     if !is_unneeded {
         return Err(ActError::Changed { addr: node.view.asked, id: leaver });
     }

@@ -87,6 +87,11 @@ pub enum Action {
         node: Party,
         primary: NodeId,
     },
+    /// Lets a replica take over from its primary that came back without the keys.
+    Rescue {
+        node: Party,
+        primary: Party,
+    },
     Forget {
         node: Party,
         leaver: NodeId,
@@ -119,6 +124,7 @@ impl Action {
             Action::Unguard { .. } => "unguard",
             Action::RestoreDelay { .. } => "restore-delay",
             Action::Elect { .. } => "elect",
+            Action::Rescue { .. } => "rescue",
             Action::Forget { .. } => "forget",
             Action::Dismiss { .. } => "dismiss",
             Action::Reset { .. } => "reset",
@@ -141,6 +147,7 @@ impl Action {
             | Action::Unguard { node }
             | Action::RestoreDelay { node }
             | Action::Elect { node, .. }
+            | Action::Rescue { node, .. }
             | Action::Forget { node, .. }
             | Action::Dismiss { node, .. }
             | Action::Reset { node } => *node,
@@ -171,6 +178,9 @@ impl fmt::Display for Action {
             Action::RestoreDelay { node } => write!(f, "set the delay of first copies on {node} as it was"),
             Action::Elect { node, primary } => {
                 write!(f, "let {node} stand for election in place of {}", primary.short())
+            }
+            Action::Rescue { node, primary } => {
+                write!(f, "let {node}, which still has the keys, take over from {primary}")
             }
             Action::Forget { node, leaver } | Action::Dismiss { node, leaver } => {
                 write!(f, "let {node} forget {}", leaver.short())

@@ -1,11 +1,14 @@
 //! Memory: what the manager must remember from look to look, because no node tells it. Pure: time is
 //! handed in. Losing it is harmless: everything is learned again, only later.
 
+use super::journal::Home;
 use super::observe::{NodeLine, Role};
 use super::plan::heal_guard;
+use super::pods::Pods;
 use super::survey::Survey;
+use super::view::Observation;
 use crate::topology::NodeId;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
@@ -21,6 +24,12 @@ pub struct Memory {
     link_down: Since<NodeId>,
     guarded: Since<()>,
     relinked: HashMap<NodeId, Instant>,
+    /// Which pod each node was last seen in.
+    homes: BTreeMap<NodeId, Home>,
+    /// Each primary's keys and uptime at the last look.
+    held: HashMap<NodeId, (u64, Duration)>,
+    /// Primaries that came back without their keys, and how many these were.
+    lost_keys: HashMap<NodeId, u64>,
 }
 
 /// When each of several things began, as far as we saw.
@@ -63,10 +72,70 @@ impl Memory {
         self.newcomers.extend(newcomers);
     }
 
+    /// Which pods the manager before saw the nodes in; what was seen since then is newer.
+    pub fn remember_homes(&mut self, homes: &BTreeMap<NodeId, Home>) {
+        for (id, home) in homes {
+            self.homes.entry(*id).or_insert_with(|| home.clone());
+        }
+    }
+
+    /// Takes in which pod each node is in. While pods come and go, an address may be another pod's by now, and
+    /// who has a home keeps it.
+    pub fn settle(&mut self, survey: &Survey, pods: &Pods) {
+        let is_alone = |addr| pods.pods.iter().filter(|pod| pod.addr == Some(addr)).count() == 1;
+        for pod in pods.pods.iter().filter(|pod| pod.is_running) {
+            let Some(addr) = pod.addr.filter(|addr| is_alone(*addr)) else { continue };
+            let known = survey.view.nodes.iter().chain(&survey.newcomers);
+            let found = known.map(|node| node.view.id()).find(|id| survey.is_reached(*id, addr));
+            let home = Home { pod: pod.name.clone(), uid: pod.uid.clone() };
+            if let Some(id) = found
+                && self.homes.get(&id).is_none_or(|old| old.pod == home.pod || pods.is_complete())
+            {
+                self.homes.insert(id, home);
+            }
+        }
+        let is_here =
+            |id: &NodeId| self.ours.contains(id) || survey.newcomers.iter().any(|node| node.view.id() == *id);
+        if !survey.view.nodes.is_empty() {
+            self.homes.retain(|id, _| is_here(id));
+        }
+    }
+
+    /// The pod that the node was last seen in.
+    pub fn home(&self, id: NodeId) -> Option<&Home> {
+        self.homes.get(&id)
+    }
+
+    /// All of them.
+    pub fn homes(&self) -> &BTreeMap<NodeId, Home> {
+        &self.homes
+    }
+
+    /// How many keys a primary lost that came back without any.
+    pub fn lost_keys(&self, id: NodeId) -> Option<u64> {
+        self.lost_keys.get(&id).copied()
+    }
+
+    /// Compares each primary's keys with those before it was started again.
+    fn count_keys(&mut self, nodes: &[Observation]) {
+        for node in nodes.iter().filter(|node| !node.info.is_loading) {
+            let (id, keys, uptime) = (node.view.id(), node.info.keys, node.info.uptime);
+            let before = self.held.insert(id, (keys, uptime));
+            match before {
+                Some((before, up)) if keys == 0 && before > 0 && uptime < up => {
+                    self.lost_keys.insert(id, before);
+                }
+                _ if keys > 0 => drop(self.lost_keys.remove(&id)),
+                _ => {}
+            }
+        }
+    }
+
     /// Takes in what a look showed.
     pub fn learn(&mut self, survey: &Survey, now: Instant) {
         let Some(ours) = survey.ours() else { return };
         let nodes = &survey.view.nodes;
+        self.count_keys(nodes);
         let is_idle = |me: &NodeLine| me.primary.is_none() && me.slots.is_empty();
         let has_role = |id: &NodeId| survey.view.of(*id).is_some_and(|node| !is_idle(node.view.myself()));
         self.newcomers.retain(|id| !has_role(id));

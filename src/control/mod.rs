@@ -6,6 +6,7 @@
 pub mod act;
 pub mod act_heal;
 mod act_remove;
+mod act_rescue;
 pub mod action;
 pub mod add;
 pub mod agree;

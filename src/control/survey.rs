@@ -6,7 +6,7 @@
 
 use super::action::Party;
 use super::observe::{Answer, Facts, Flags};
-use super::pods::Pods;
+use super::pods::{Pod, Pods};
 use super::view::{NodeView, Observation, Silent, View};
 use crate::topology::NodeId;
 use std::collections::{HashMap, HashSet};
@@ -136,6 +136,12 @@ impl Survey {
     /// The node that answered at this address.
     pub fn at(&self, addr: SocketAddr) -> Option<&Observation> {
         self.answered().find(|node| self.is_reached(node.view.id(), addr))
+    }
+
+    /// The member in this pod.
+    pub fn member_in(&self, pod: &Pod) -> Option<&Observation> {
+        let addr = pod.addr?;
+        self.view.nodes.iter().find(|node| self.is_reached(node.view.id(), addr))
     }
 
     /// Takes in which machine and zone each node is on, by its pod.

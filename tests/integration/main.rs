@@ -34,6 +34,7 @@ mod move_loads;
 mod move_slots;
 mod moves_gone_wrong;
 mod one_redis;
+mod pods;
 mod rdb_values;
 mod redirects;
 mod refresh;

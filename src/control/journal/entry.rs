@@ -34,6 +34,13 @@ pub struct Home {
     pub uid: String,
 }
 
+impl Home {
+    /// The pod's number in its StatefulSet.
+    pub fn ordinal(&self) -> Option<u32> {
+        self.pod.rsplit_once('-')?.1.parse().ok()
+    }
+}
+
 /// A plan that is being carried out.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Work {

@@ -3,6 +3,7 @@
 //! Both are lines of `name:value`; a field that is missing, as in older versions, takes its default.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 fn fields(text: &str) -> HashMap<&str, &str> {
     text.lines().filter_map(|line| line.trim_end().split_once(':')).collect()
@@ -44,6 +45,10 @@ pub struct NodeInfo {
     /// The Redis release whose commands it has; Valkey tells the one that it is compatible with.
     pub release: Release,
     pub is_cluster: bool,
+    /// How long it has run, in whole seconds.
+    pub uptime: Duration,
+    /// It still reads its data from disk.
+    pub is_loading: bool,
     /// Keys in all its databases.
     pub keys: u64,
     pub role: Role,
@@ -105,6 +110,8 @@ impl NodeInfo {
             server,
             release: Release(release.next().unwrap_or(0), release.next().unwrap_or(0)),
             is_cluster: of("cluster_enabled") == "1",
+            uptime: Duration::from_secs(number(&fields, "uptime_in_seconds")),
+            is_loading: of("loading") == "1",
             keys: keys_of_all_databases(&fields),
             offset: match role {
                 Role::Primary => number(&fields, "master_repl_offset"),

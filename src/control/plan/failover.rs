@@ -104,6 +104,27 @@ pub fn switch_all_from(view: &View, host: &[IpAddr], max_lag: u64) -> Result<Vec
     Ok(overs)
 }
 
+/// The hand-over of a primary that is about to end: to the best replica of the first of these kinds that has
+/// one which can take over. However far it is behind: it waits for the rest, and the alternative is worse.
+///
+/// # Errors
+/// Nobody can take over: why the best of the first kind that there is cannot.
+pub fn relieve(
+    view: &View,
+    primary: &Observation,
+    kinds: &[&dyn Fn(&Observation) -> bool],
+) -> Result<HandOver, Refusal> {
+    let mut refusal = None;
+    for kind in kinds {
+        match best(view, primary, u64::MAX, kind) {
+            Some(Ok(over)) => return votes(view).map(|()| over),
+            Some(Err(why)) => refusal = refusal.or(Some(why)),
+            None => {}
+        }
+    }
+    Err(refusal.unwrap_or(Refusal::NoReplica(primary.view.asked)))
+}
+
 /// A manual failover is an election too: most primaries with slots must be there.
 fn votes(view: &View) -> Result<(), Refusal> {
     let Some(widest) =

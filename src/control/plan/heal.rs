@@ -5,7 +5,8 @@
 
 use super::first_start::{self, Forming};
 use super::{
-    heal_addresses, heal_delays, heal_guard, heal_leavers, heal_links, heal_newcomers, heal_orphans,
+    departures, heal_addresses, heal_delays, heal_guard, heal_leavers, heal_links, heal_newcomers,
+    heal_orphans, heal_rescue, replaced, scaled_in,
 };
 use crate::control::action::Action;
 use crate::control::memory::Memory;
@@ -83,7 +84,12 @@ pub fn heal(case: Case<'_>) -> Plan {
         return plan;
     }
     strangers(case, &mut plan);
-    // Addresses first: every other step is told by a node that must find the others.
+    scaled_in::heal(case, &mut plan);
+    replaced::heal(case, &mut plan);
+    // These have seconds, whatever else is wrong.
+    departures::heal(case, &mut plan);
+    heal_rescue::heal(case, &mut plan);
+    // Addresses next: every other step is told by a node that must find the others.
     let wrong = heal_addresses::Wrong::find(case.survey);
     heal_guard::raise(case, &mut plan);
     heal_addresses::heal(case, &wrong, &mut plan);

@@ -2,9 +2,10 @@
 //!
 //! A forgotten node that comes back must be emptied to be let in again. So only who is not on the
 //! operator's list of nodes is forgotten, after a long silence, when every other member answers and all
-//! hold it for failed, own its slots and follow others.
+//! hold it for failed, own its slots and follow others. Whose pod proves that it cannot come back is not waited for.
 
 use super::heal::{Case, Plan};
+use super::replaced::is_replaced;
 use crate::control::action::Action;
 use crate::control::observe::Flags;
 use crate::topology::NodeId;
@@ -30,7 +31,7 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
         return;
     }
     for leaver in gone {
-        if case.listed.is_some_and(|listed| !is_listed(case, leaver, listed)) {
+        if is_replaced(case, leaver) || case.listed.is_some_and(|listed| !is_listed(case, leaver, listed)) {
             for node in &view.nodes {
                 plan.step("left", Action::Forget { node: case.survey.party(node), leaver });
             }
@@ -50,9 +51,11 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
 /// Whether nobody needs the member any more and everybody knows that it is gone.
 fn is_gone(case: Case<'_>, id: NodeId) -> bool {
     let nodes = &case.survey.view.nodes;
-    let is_long = case.memory.silent_for(id, case.now).is_some_and(|silent| silent >= PATIENCE);
+    let is_proven = is_replaced(case, id);
+    let is_long = is_proven || case.memory.silent_for(id, case.now).is_some_and(|silent| silent >= PATIENCE);
     let is_agreed = nodes.iter().all(|node| {
-        node.view.line(id).is_none_or(|line| line.flags.has(Flags::FAILED) && line.slots.is_empty())
+        let is_gone = |flags: Flags| flags.has(Flags::FAILED) || (is_proven && flags.has(Flags::NO_ADDRESS));
+        node.view.line(id).is_none_or(|line| is_gone(line.flags) && line.slots.is_empty())
             && node.view.myself().primary != Some(id)
     });
     is_long && is_agreed && nodes.iter().any(|node| node.view.line(id).is_some())

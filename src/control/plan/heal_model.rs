@@ -5,7 +5,6 @@ use crate::control::action::{Action, Party};
 use crate::control::mark::GuardMark;
 use crate::control::observe::{Answer, ClusterInfo, Facts, HealSettings, Link, NodeInfo, Role, parse_nodes};
 use crate::control::plan::heal_guard::HASTY;
-use crate::control::pods::{Pod, StatefulSet};
 use crate::control::problem::join;
 use crate::control::view::{NodeView, Observation};
 use crate::topology::NodeId;
@@ -36,6 +35,7 @@ pub(super) struct Model {
     pub(super) accused: HashSet<usize>,
     pub(super) slots: String,
     pub(super) keys: u64,
+    pub(super) uptime: Duration,
     pub(super) primary: Option<usize>,
     /// Where its replication dials.
     pub(super) dials: Option<SocketAddr>,
@@ -69,6 +69,7 @@ impl World {
             accused: HashSet::new(),
             slots: slots[n].into(),
             keys: 0,
+            uptime: Duration::from_secs(1000),
             primary: (n >= PRIMARIES).then(|| n - PRIMARIES),
             dials: (n >= PRIMARIES).then(|| host((n - PRIMARIES) as u8)),
             is_guarded: false,
@@ -157,7 +158,13 @@ impl World {
         Answer {
             seen: Observation {
                 view: NodeView::new(node.at, cluster, parse_nodes(&text).unwrap()).unwrap(),
-                info: NodeInfo { is_cluster: true, role, keys: node.keys, ..NodeInfo::default() },
+                info: NodeInfo {
+                    is_cluster: true,
+                    role,
+                    keys: node.keys,
+                    uptime: node.uptime,
+                    ..NodeInfo::default()
+                },
             },
             facts: Facts {
                 local: Some(node.at),
@@ -182,6 +189,9 @@ impl World {
             survey.locate(pods);
         }
         self.memory.learn(&survey, self.now);
+        if let Some(pods) = &self.pods {
+            self.memory.settle(&survey, pods);
+        }
         survey
     }
 
@@ -246,6 +256,14 @@ impl World {
                 let node = self.node_mut(teller);
                 (node.slots, node.primary, node.dials) = (slots, None, None);
             }
+            Action::Failover { primary, .. } | Action::Rescue { primary, .. } => {
+                let slots = std::mem::take(&mut self.node_mut(place(primary)).slots);
+                let addr = self.node(teller).at;
+                let node = self.node_mut(teller);
+                (node.slots, node.primary, node.dials) = (slots, None, None);
+                let old = self.node_mut(place(primary));
+                (old.primary, old.dials) = (Some(teller), Some(addr));
+            }
             Action::Forget { leaver, .. } => {
                 let gone = usize::from_str_radix(leaver.as_str(), 16).unwrap();
                 self.node_mut(teller).others.retain(|(n, _)| *n != gone);
@@ -258,7 +276,7 @@ impl World {
 
     /// Gossip tells everyone of a new member, and that one of everyone.
     pub(super) fn join(&mut self, new: usize) {
-        let is_member = |node: &&Model| node.id == new || !node.others.is_empty();
+        let is_member = |node: &&Model| node.id == new || (node.is_up && !node.others.is_empty());
         let addrs: Vec<(usize, SocketAddr)> =
             self.nodes.iter().filter(is_member).map(|node| (node.id, node.at)).collect();
         let accused = self.nodes.iter().find(|node| node.is_up).map(|node| node.accused.clone());
@@ -289,35 +307,6 @@ impl World {
             let others = places.iter().filter(|(known, _)| *known != n);
             node.others = others.map(|(known, at)| (*known, Some(*at))).collect();
         }
-    }
-
-    /// A pod for each node of these, in this order, on three machines in turn.
-    pub(super) fn pods_of(&self, nodes: std::ops::Range<usize>) -> Pods {
-        let count = nodes.len() as u32;
-        let pod = |n: usize| Pod {
-            name: format!("redis-{n}"),
-            uid: format!("uid-{n}"),
-            ordinal: n as u32,
-            addr: Some(self.node(n).at),
-            host: Some(format!("m{}", n % 3)),
-            zone: None,
-            is_ready: true,
-            is_running: true,
-            is_leaving: false,
-            revision: Some("r1".into()),
-            trouble: None,
-        };
-        let set =
-            StatefulSet { replicas: count, update_revision: Some("r1".into()), ..StatefulSet::default() };
-        Pods { pods: nodes.map(pod).collect(), set: Some(set) }
-    }
-
-    /// Six empty nodes that know nobody, in a pod each.
-    pub(super) fn unformed() -> World {
-        let mut world = World::new();
-        world.nodes = (0..6).map(|n| World::lone(n, host(n as u8))).collect();
-        world.pods = Some(world.pods_of(0..6));
-        world
     }
 
     /// One node holds another for failed.

@@ -6,6 +6,7 @@
 //! followed until the primary was lost; everything else is for a person to decide.
 
 use super::heal::{Case, Plan, redis_cli};
+use super::replaced::is_replaced;
 use crate::control::action::Action;
 use crate::control::observe::{Flags, NodeLine};
 use crate::control::view::Observation;
@@ -37,6 +38,7 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
             // Without a majority nobody may call anybody failed.
             false => case.memory.silent_for(*primary, case.now).is_some_and(|silent| silent >= PATIENCE),
         };
+        let is_lost = is_lost || (has_majority && is_replaced(case, *primary));
         if view.of(*primary).is_some() || !is_lost {
             continue;
         }

@@ -2,8 +2,72 @@
 
 use super::model::{World, host, id};
 use super::*;
-use crate::control::pods::Wishes;
+use crate::control::pods::{Pod, StatefulSet, Wishes};
 use proptest::prelude::*;
+use std::time::Duration;
+
+impl World {
+    /// A pod for each node of these, in this order, on three machines in turn.
+    pub(super) fn pods_of(&self, nodes: std::ops::Range<usize>) -> Pods {
+        let count = nodes.len() as u32;
+        let pod = |n: usize| Pod {
+            name: format!("redis-{n}"),
+            uid: format!("uid-{n}"),
+            ordinal: n as u32,
+            addr: Some(self.node(n).at),
+            host: Some(format!("m{}", n % 3)),
+            zone: None,
+            is_ready: true,
+            is_running: true,
+            is_leaving: false,
+            revision: Some("r1".into()),
+            trouble: None,
+        };
+        let set =
+            StatefulSet { replicas: count, update_revision: Some("r1".into()), ..StatefulSet::default() };
+        Pods { pods: nodes.map(pod).collect(), set: Some(set) }
+    }
+
+    /// Six empty nodes that know nobody, in a pod each.
+    pub(super) fn unformed() -> World {
+        let mut world = World::new();
+        world.nodes = (0..6).map(|n| World::lone(n, host(n as u8))).collect();
+        world.pods = Some(world.pods_of(0..6));
+        world
+    }
+
+    /// A whole cluster, a pod for each node, looked at once.
+    fn in_pods() -> World {
+        let mut world = World::new();
+        world.pods = Some(world.pods_of(0..6));
+        world.look();
+        world
+    }
+
+    fn pod_mut(&mut self, n: usize) -> &mut Pod {
+        &mut self.pods.as_mut().unwrap().pods[n]
+    }
+
+    fn replicas(&mut self, count: u32) {
+        self.pods.as_mut().unwrap().set.as_mut().unwrap().replicas = count;
+    }
+
+    /// The pod comes back with an empty node instead of its own.
+    fn lose_volume(&mut self, pod: usize, new: usize, at: SocketAddr) {
+        self.node_mut(pod).is_up = false;
+        self.nodes.push(World::lone(new, at));
+        (self.pod_mut(pod).addr, self.pod_mut(pod).uid) = (Some(at), format!("uid-{new}"));
+    }
+
+    fn accuse_by_all(&mut self, lost: usize) {
+        for n in (0..self.nodes.len()).filter(|n| *n != lost) {
+            let viewer = self.nodes[n].id;
+            if self.nodes[n].is_up && !self.nodes[n].others.is_empty() {
+                self.accuse(viewer, lost);
+            }
+        }
+    }
+}
 
 fn kinds(plan: &Plan) -> Vec<&'static str> {
     plan.findings.iter().map(|finding| finding.kind).collect()
@@ -143,6 +207,153 @@ fn a_cluster_that_is_there_is_not_formed_again_when_pods_are_added() {
     wish(&mut world, Some(4), Some(1));
     let plan = world.plan();
     assert_eq!((plan.is_done(), kinds(&plan)), (true, vec!["spare-node", "spare-node"]));
+}
+
+fn steps(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(|step| format!("{}: {}", step.reason, step.action)).collect()
+}
+
+#[test]
+fn a_primary_whose_pod_leaves_hands_over_to_its_replica_whatever_else_is_wrong() {
+    let mut world = World::in_pods();
+    world.pod_mut(0).is_leaving = true;
+    assert_eq!(steps(&world.plan()), ["pod-leaves: let 10.0.0.3:6379 take over from 10.0.0.0:6379"]);
+    world.node_mut(5).is_up = false;
+    world.accuse_by_all(5);
+    world.node_mut(1).at = host(101);
+    assert_eq!(world.plan().steps[0].reason, "pod-leaves");
+    // A replica that leaves is nobody's concern.
+    let mut world = World::in_pods();
+    world.pod_mut(3).is_leaving = true;
+    assert_eq!(world.plan().steps, []);
+}
+
+#[test]
+fn nobody_changes_roles_when_all_pods_of_a_shard_leave() {
+    let mut world = World::in_pods();
+    (0..6).for_each(|n| world.pod_mut(n).is_leaving = true);
+    let plan = world.plan();
+    assert_eq!((plan.steps.as_slice(), kinds(&plan)), (&[][..], vec!["leaving-shard"; 3]));
+    // One that was scaled in leaves as well, if a moment later.
+    let mut world = World::in_pods();
+    world.pod_mut(0).is_leaving = true;
+    world.replicas(3);
+    assert_eq!(world.plan().steps, []);
+}
+
+#[test]
+fn a_shard_goes_to_a_replica_of_the_newest_revision_that_stays() {
+    let mut world = World::in_pods();
+    (world.node_mut(4).primary, world.node_mut(4).dials) = (Some(0), Some(host(0)));
+    world.pod_mut(0).is_leaving = true;
+    world.pod_mut(3).revision = Some("r0".into());
+    assert_eq!(steps(&world.plan()), ["pod-leaves: let 10.0.0.4:6379 take over from 10.0.0.0:6379"]);
+    world.pod_mut(4).is_leaving = true;
+    assert_eq!(steps(&world.plan()), ["pod-leaves: let 10.0.0.3:6379 take over from 10.0.0.0:6379"]);
+}
+
+#[test]
+fn a_leaving_primary_with_slots_on_the_move_is_told_of() {
+    let mut world = World::in_pods();
+    world.node_mut(0).slots = format!("0-5460 [77->-{}]", id(1));
+    world.pod_mut(0).is_leaving = true;
+    let plan = world.plan();
+    assert_eq!((plan.steps.as_slice(), kinds(&plan)), (&[][..], vec!["leaving-primary"]));
+}
+
+#[test]
+fn a_primary_whose_volume_was_lost_is_replaced_without_patience() {
+    let mut world = World::in_pods();
+    world.lose_volume(0, 7, host(107));
+    let plan = world.plan();
+    assert_eq!(kinds(&plan), ["volume-lost", "spare-node"]);
+    assert_eq!(
+        steps(&plan),
+        [format!("orphaned-slots: let 10.0.0.3:6379 stand for election in place of {}", id(0).short())]
+    );
+    // Its old self is held for failed some seconds later.
+    world.carry_out(&plan, 1);
+    world.accuse_by_all(0);
+    world.heal();
+    assert_eq!((world.node(3).slots.as_str(), world.node(7).primary), ("0-5460", Some(3)));
+    assert!(
+        world.nodes.iter().filter(|node| node.is_up).all(|node| node.others.len() == 5),
+        "it is forgotten"
+    );
+    assert_eq!(world.plan().findings, []);
+}
+
+#[test]
+fn a_member_whose_address_its_successor_has_is_forgotten_though_nobody_holds_it_for_failed() {
+    let mut world = World::in_pods();
+    world.lose_volume(4, 7, host(4));
+    for node in world.nodes.iter_mut() {
+        node.others.iter_mut().filter(|(n, _)| *n == 4).for_each(|(_, addr)| *addr = None);
+    }
+    world.heal();
+    assert_eq!(world.node(7).primary, Some(1));
+    assert!(
+        world.nodes.iter().filter(|node| node.is_up).all(|node| node.others.len() == 5),
+        "it is forgotten"
+    );
+}
+
+#[test]
+fn a_member_that_was_scaled_in_is_forgotten_and_one_whose_pod_is_only_away_is_not() {
+    for (replicas, is_forgotten) in [(5, true), (6, false)] {
+        let mut world = World::in_pods();
+        world.node_mut(5).is_up = false;
+        world.accuse_by_all(5);
+        world.pods.as_mut().unwrap().pods.pop();
+        world.replicas(replicas);
+        let plan = world.plan();
+        assert_eq!(plan.steps.len(), if is_forgotten { 5 } else { 0 }, "{plan:?}");
+    }
+}
+
+#[test]
+fn a_stranger_at_a_pods_old_address_proves_nothing() {
+    let mut world = World::in_pods();
+    world.lose_volume(0, 66, host(100));
+    world.node_mut(66).slots = "0-16383".into();
+    let plan = world.plan();
+    assert_eq!((plan.steps.as_slice(), kinds(&plan)), (&[][..], vec!["stranger"]));
+    // Nor does another pod of ours, when what is known of the first is old.
+    let mut world = World::in_pods();
+    world.node_mut(0).is_up = false;
+    let addr = world.pod_mut(4).addr;
+    world.pod_mut(0).addr = addr;
+    assert_eq!(world.plan().steps, []);
+}
+
+#[test]
+fn shards_that_were_scaled_in_by_hand_are_told_of() {
+    let mut world = World::in_pods();
+    world.replicas(3);
+    assert_eq!(kinds(&world.plan()), [""; 0]);
+    world.replicas(2);
+    let plan = world.plan();
+    assert_eq!(kinds(&plan), ["shard-leaves"]);
+    assert_eq!(plan.findings[0].command.as_deref(), Some("kubectl scale statefulset redis --replicas=6"));
+    assert!(plan.findings[0].text.contains("redis-2 and redis-5"), "{plan:?}");
+}
+
+#[test]
+fn an_empty_primary_is_not_given_to_a_replica_that_still_has_the_keys() {
+    let mut world = World::in_pods();
+    (world.node_mut(0).uptime, world.node_mut(3).keys) = (Duration::from_secs(1), 9);
+    assert_eq!(world.plan().steps, [], "the link is up: what the primary has, the replica has");
+    world.node_mut(3).dials = Some(host(99));
+    let plan = world.plan();
+    assert_eq!((plan.steps[0].action.kind(), kinds(&plan)), ("rescue", vec!["data-lost"]));
+    world.node_mut(0).uptime = Duration::from_secs(1000);
+    assert!(world.plan().findings.is_empty(), "it ran all the time, and was emptied by a command");
+    // Too late: the replica followed it.
+    let mut world = World::in_pods();
+    world.node_mut(0).keys = 9;
+    world.look();
+    (world.node_mut(0).keys, world.node_mut(0).uptime) = (0, Duration::from_secs(1));
+    assert_eq!(kinds(&world.plan()), ["keys-lost"]);
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! plan: what to do, from what was asked for and what was observed. Pure; one rule a file.
 
+pub mod departures;
 pub mod failover;
 pub mod first_start;
 pub mod fix;
@@ -12,7 +13,10 @@ mod heal_leavers;
 mod heal_links;
 mod heal_newcomers;
 pub mod heal_orphans;
+pub mod heal_rescue;
 pub mod placement;
 pub mod rebalance;
 pub mod rebalance_loads;
 pub mod remove;
+mod replaced;
+mod scaled_in;

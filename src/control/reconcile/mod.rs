@@ -6,6 +6,7 @@
 //! done; what would be is told.
 
 mod forming;
+mod relieve;
 mod status;
 
 use status::Held;
@@ -17,6 +18,7 @@ use super::discover::{Named, Pause, PodsWatch, Seed};
 use super::journal::{File, Journal, Store};
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
+use super::plan::departures;
 use super::plan::heal::{Case, Finding, Plan, heal};
 use super::pods::Pods;
 use super::problem::problems;
@@ -89,6 +91,7 @@ pub async fn run(
             named: Named::new(config.seeds.clone(), config.seed_file.clone(), config.pods.clone(), false),
             memory: Memory::of(ours, newcomers),
             journal,
+            last: None,
             members: BTreeSet::new(),
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             config,
@@ -124,6 +127,8 @@ struct Manager {
     leads: Option<watch::Receiver<bool>>,
     memory: Memory,
     journal: Journal,
+    /// What the last look showed.
+    last: Option<Survey>,
     /// Where members answered or were said to be at the last look.
     members: BTreeSet<SocketAddr>,
     backoff: Backoff,
@@ -156,7 +161,9 @@ impl Manager {
         if self.journal.lead(self.is_leader()).await {
             let (ours, newcomers) = self.journal.members();
             self.memory.take_over(ours, newcomers);
+            self.memory.remember_homes(self.journal.homes());
         }
+        self.relieve().await;
         let named = self.resolve().await;
         let (answers, silent) = self.ask(&named).await;
         let now = Instant::now().into_std();
@@ -167,7 +174,11 @@ impl Manager {
         }
         self.members = survey.view.nodes.iter().flat_map(|node| told(&node.view)).collect();
         self.memory.learn(&survey, now);
+        if let Some(pods) = &pods {
+            self.memory.settle(&survey, pods);
+        }
         self.journal.know(self.memory.ours(), self.memory.newcomers()).await;
+        self.journal.know_homes(self.memory.homes()).await;
         let listed = self.is_listed(pods.as_deref()).then_some(&named);
         let mut plan =
             heal(Case { survey: &survey, memory: &self.memory, now, listed, pods: pods.as_deref() });
@@ -189,12 +200,14 @@ impl Manager {
                 false if is_urgent => ALARM,
                 false => ALERT,
             };
+            self.last = Some(survey);
             return Next { is_urgent, ..Next::within(SHORTEST, longest) };
         }
         let failed = match &plan.forming {
             Some(forming) => self.form(forming).await,
             None => self.act(&survey, &plan).await,
         };
+        self.last = Some(survey);
         match failed {
             0 => {
                 self.backoff.reset();
@@ -202,6 +215,10 @@ impl Manager {
                 self.shared.hint_stale();
                 // What the steps began spreads by gossip, and need not be begun again.
                 Next::within(ALERT, ALERT)
+            }
+            // A pod that leaves will not wait.
+            _ if plan.steps.iter().any(|step| step.reason == departures::REASON) => {
+                Next::within(SHORTEST, ALERT)
             }
             _ => {
                 let wait = self.backoff.next_wait();

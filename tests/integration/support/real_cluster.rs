@@ -158,6 +158,22 @@ impl RealCluster {
         self.restart(ix);
     }
 
+    /// Ends node `ix` and starts it without its data at this address, as when a pod's volume was lost: with
+    /// its id, or as another node.
+    pub fn lose_volume(&mut self, ix: usize, at: SocketAddr, keeps_id: bool) {
+        self.kill(ix);
+        for entry in std::fs::read_dir(self.nodes.node_dir(ix)).unwrap() {
+            let entry = entry.unwrap();
+            let is_kept = entry.file_name() == "cluster.conf" && keeps_id;
+            if entry.file_type().unwrap().is_dir() {
+                std::fs::remove_dir_all(entry.path()).unwrap();
+            } else if !is_kept {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        self.move_to(&[(ix, at)]);
+    }
+
     /// Freezes node `ix`: its connections stay open and nobody answers.
     pub fn freeze(&self, ix: usize) {
         self.nodes.stop_process(ix);
