@@ -87,6 +87,27 @@ impl Pods {
         wanted == Some(self.pods.len()) && self.pods.iter().filter(staying).count() == self.pods.len()
     }
 
+    /// Those that are missing before it is complete, each with why, as far as Kubernetes says.
+    pub fn missing(&self) -> Vec<String> {
+        let wanted = self.set.as_ref().map_or(0, |set| set.replicas);
+        let of = |ordinal: u32| self.pods.iter().find(|pod| pod.ordinal == ordinal);
+        let state = |ordinal: u32| match of(ordinal) {
+            None => Some(format!("{}-{ordinal} does not exist", self.name())),
+            Some(pod) if pod.is_leaving => Some(format!("{} is being ended", pod.name)),
+            Some(pod) if pod.is_running && pod.addr.is_some() => None,
+            Some(Pod { name, trouble: Some(trouble), .. }) => {
+                Some(format!("{name} does not run ({trouble})"))
+            }
+            Some(pod) => Some(format!("{} does not run yet", pod.name)),
+        };
+        (0..wanted).filter_map(state).collect()
+    }
+
+    /// The StatefulSet's name, as its pods have it.
+    pub fn name(&self) -> &str {
+        self.pods.first().and_then(|pod| pod.name.rsplit_once('-')).map_or("", |(name, _)| name)
+    }
+
     pub fn is_paused(&self) -> bool {
         self.set.as_ref().is_some_and(|set| set.wishes.is_paused)
     }

@@ -6,6 +6,7 @@
 
 use super::action::Party;
 use super::observe::{Answer, Facts, Flags};
+use super::pods::Pods;
 use super::view::{NodeView, Observation, Silent, View};
 use crate::topology::NodeId;
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,7 @@ pub struct Stranger {
     pub id: NodeId,
     /// It believes to be a member, but no member knows it.
     pub is_forgotten: bool,
+    pub seen: Observation,
 }
 
 /// One look at everything.
@@ -28,6 +30,8 @@ pub struct Survey {
     /// Empty nodes that belong to no cluster and were named by the operator.
     pub newcomers: Vec<Observation>,
     pub strangers: Vec<Stranger>,
+    /// Where the operator says that nodes are, and none could be asked.
+    pub unanswered: Vec<Silent>,
     /// Several clusters answered, and nothing says which one is ours.
     pub is_ambiguous: bool,
     facts: HashMap<NodeId, Facts>,
@@ -82,11 +86,14 @@ impl Survey {
                 survey.facts.insert(id, facts);
                 survey.newcomers.push(seen);
             } else {
-                survey.strangers.push(Stranger { addr, id, is_forgotten: knows_ours });
+                survey.strangers.push(Stranger { addr, id, is_forgotten: knows_ours, seen });
             }
         }
         let told: HashSet<SocketAddr> = survey.told().collect();
-        survey.view.silent = silent.into_iter().filter(|silent| told.contains(&silent.addr)).collect();
+        let (told, others): (Vec<_>, Vec<_>) =
+            silent.into_iter().partition(|silent| told.contains(&silent.addr));
+        survey.view.silent = told;
+        survey.unanswered = others.into_iter().filter(|silent| named.contains(&silent.addr)).collect();
         survey
     }
 
@@ -118,6 +125,30 @@ impl Survey {
     /// Whether the node answered at this address.
     pub fn is_reached(&self, id: NodeId, addr: SocketAddr) -> bool {
         self.reached.get(&id).is_some_and(|reached| reached.contains(&addr))
+    }
+
+    /// All nodes that answered, of this cluster or not.
+    pub fn answered(&self) -> impl Iterator<Item = &Observation> {
+        let strangers = self.strangers.iter().map(|stranger| &stranger.seen);
+        self.view.nodes.iter().chain(&self.newcomers).chain(strangers)
+    }
+
+    /// The node that answered at this address.
+    pub fn at(&self, addr: SocketAddr) -> Option<&Observation> {
+        self.answered().find(|node| self.is_reached(node.view.id(), addr))
+    }
+
+    /// Takes in which machine and zone each node is on, by its pod.
+    pub fn locate(&mut self, pods: &Pods) {
+        let Survey { view, newcomers, strangers, reached, .. } = self;
+        let strangers = strangers.iter_mut().map(|stranger| &mut stranger.seen);
+        for node in view.nodes.iter_mut().chain(newcomers).chain(strangers) {
+            let at = reached.get(&node.view.id()).map(Vec::as_slice).unwrap_or_default();
+            let pod = pods.pods.iter().find(|pod| pod.addr.is_some_and(|addr| at.contains(&addr)));
+            let Some(pod) = pod else { continue };
+            node.info.host = pod.host.clone().or(node.info.host.take());
+            node.info.zone = pod.zone.clone().or(node.info.zone.take());
+        }
     }
 
     /// Whether any node answered there.

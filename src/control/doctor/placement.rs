@@ -1,8 +1,9 @@
 //! What is lost together: replicas beside their primary, a majority of primaries on one host or in one zone,
-//! too few primaries to vote. Pure. A host is an address; a zone is what the node was told, or the operator
-//! told us.
+//! too few primaries to vote. Pure. A host is an address where nobody named the machine; a zone is what the
+//! node was told, or the operator told us.
 
 use super::Fact;
+use crate::control::plan::placement::Place;
 use crate::control::view::{NodeView, Observation, View};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,7 @@ struct Level {
 }
 
 const HOST: Level = Level {
-    of: |node| Some(node.view.asked.ip().to_string()),
+    of: |node| Some(Place::of(node).host),
     word: "on the host",
     one: "one-host",
     beside_primary: "replica-on-primary-host",

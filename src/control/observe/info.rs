@@ -54,6 +54,8 @@ pub struct NodeInfo {
     pub has_config_file: bool,
     /// A save to disk failed: `rdb_last_bgsave_status` or `aof_last_write_status` is not `ok`.
     pub has_save_failed: bool,
+    /// The machine that it runs on, where Kubernetes tells; nodes do not know.
+    pub host: Option<String>,
     /// The availability zone that it was told to be in (`availability-zone` of Valkey 8).
     pub zone: Option<String>,
     /// How many shards it sorts the nodes into (`CLUSTER SHARDS`); `None`: it keeps no shard ids.
@@ -116,6 +118,7 @@ impl NodeInfo {
                 .any(|name| fields.get(name).is_some_and(|status| *status != "ok")),
             zone: Some(of("availability_zone")).filter(|zone| !zone.is_empty()).map(String::from),
             shards: None,
+            host: None,
         }
     }
 }

@@ -92,6 +92,17 @@ pub enum Refusal {
 /// # Errors
 /// Too few nodes, one that does not answer, or one that is neither empty nor on the way to its part.
 pub fn form(view: &View, replicas: usize) -> Result<Formation, Refusal> {
+    form_shards(view, |nodes| count_primaries(nodes, replicas))
+}
+
+/// The same with so many primaries as `count` makes of the number of nodes.
+///
+/// # Errors
+/// As [`form`], and those of `count`.
+pub fn form_shards(
+    view: &View,
+    count: impl Fn(usize) -> Result<usize, Refusal>,
+) -> Result<Formation, Refusal> {
     if let Some(silent) = view.silent.first() {
         return Err(Refusal::Silent(silent.addr, silent.error.to_string()));
     }
@@ -101,7 +112,7 @@ pub fn form(view: &View, replicas: usize) -> Result<Formation, Refusal> {
             return Err(Refusal::Twice(twin.view.asked, node.view.asked));
         }
     }
-    let primaries = count_primaries(nodes.len(), replicas)?;
+    let primaries = count(nodes.len())?;
     let nodes = &primaries_first(nodes, primaries);
     let members = members(nodes, primaries);
     match nodes.iter().zip(&members).try_for_each(|(node, member)| accept(node, member, &members, nodes)) {
@@ -253,7 +264,7 @@ pub fn missing(range: SlotRange, owned: &[SlotRange]) -> Vec<SlotRange> {
 
 fn warnings(nodes: &[Observation], members: &[Member], primaries: usize) -> Vec<String> {
     let places: Vec<Place> = nodes.iter().map(Place::of).collect();
-    let hosts: HashSet<String> = places.iter().map(|place| place.host.to_string()).collect();
+    let hosts: HashSet<String> = places.iter().map(|place| place.host.clone()).collect();
     if hosts.len() == 1 {
         return vec!["all nodes are on one host: when it is lost, so is the cluster".into()];
     }
@@ -286,7 +297,7 @@ fn warnings(nodes: &[Observation], members: &[Member], primaries: usize) -> Vec<
 }
 
 fn is_on(place: &Place, host: &str) -> bool {
-    place.host.to_string() == host
+    place.host == host
 }
 
 fn is_in_zone(place: &Place, zone: &str) -> bool {

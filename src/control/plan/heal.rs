@@ -3,6 +3,7 @@
 //!
 //! Nothing here may lose data: what might is a finding, with the command that a person may run.
 
+use super::first_start::{self, Forming};
 use super::{
     heal_addresses, heal_delays, heal_guard, heal_leavers, heal_links, heal_newcomers, heal_orphans,
 };
@@ -51,10 +52,17 @@ pub struct Finding {
 pub struct Plan {
     /// In the order in which they must be done; a step that fails does not stop the others.
     pub steps: Vec<Step>,
+    /// Before anything else, the cluster itself; then there are no other steps.
+    pub forming: Option<Forming>,
     pub findings: Vec<Finding>,
 }
 
 impl Plan {
+    /// Whether nothing is to be done.
+    pub fn is_done(&self) -> bool {
+        self.steps.is_empty() && self.forming.is_none()
+    }
+
     pub(super) fn step(&mut self, reason: &'static str, action: Action) {
         self.steps.push(Step { action, reason });
     }
@@ -71,6 +79,9 @@ impl Plan {
 /// Plans what heals the cluster.
 pub fn heal(case: Case<'_>) -> Plan {
     let mut plan = Plan::default();
+    if first_start::heal(case, &mut plan) {
+        return plan;
+    }
     strangers(case, &mut plan);
     // Addresses first: every other step is told by a node that must find the others.
     let wrong = heal_addresses::Wrong::find(case.survey);
@@ -119,6 +130,9 @@ pub(super) fn redis_cli(addr: SocketAddr, words: &str) -> String {
 #[cfg(test)]
 #[path = "heal_model.rs"]
 mod model;
+#[cfg(test)]
+#[path = "heal_pods_tests.rs"]
+mod pods_tests;
 #[cfg(test)]
 #[path = "heal_tests.rs"]
 mod tests;

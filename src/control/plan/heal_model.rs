@@ -5,6 +5,8 @@ use crate::control::action::{Action, Party};
 use crate::control::mark::GuardMark;
 use crate::control::observe::{Answer, ClusterInfo, Facts, HealSettings, Link, NodeInfo, Role, parse_nodes};
 use crate::control::plan::heal_guard::HASTY;
+use crate::control::pods::{Pod, StatefulSet};
+use crate::control::problem::join;
 use crate::control::view::{NodeView, Observation};
 use crate::topology::NodeId;
 use std::time::Duration;
@@ -32,7 +34,8 @@ pub(super) struct Model {
     pub(super) others: Vec<(usize, Option<SocketAddr>)>,
     /// Whom it holds for failed, right or wrong.
     pub(super) accused: HashSet<usize>,
-    pub(super) slots: &'static str,
+    pub(super) slots: String,
+    pub(super) keys: u64,
     pub(super) primary: Option<usize>,
     /// Where its replication dials.
     pub(super) dials: Option<SocketAddr>,
@@ -47,6 +50,7 @@ pub(super) struct World {
     pub(super) memory: Memory,
     pub(super) now: Instant,
     pub(super) named: HashSet<SocketAddr>,
+    pub(super) pods: Option<Pods>,
 }
 
 impl World {
@@ -63,7 +67,8 @@ impl World {
                 .map(|other| (other, Some(host(other as u8))))
                 .collect(),
             accused: HashSet::new(),
-            slots: slots[n],
+            slots: slots[n].into(),
+            keys: 0,
             primary: (n >= PRIMARIES).then(|| n - PRIMARIES),
             dials: (n >= PRIMARIES).then(|| host((n - PRIMARIES) as u8)),
             is_guarded: false,
@@ -75,13 +80,23 @@ impl World {
             memory: Memory::default(),
             now: Instant::now(),
             named: HashSet::new(),
+            pods: None,
         }
     }
 
     /// An empty node that knows nobody.
     pub(super) fn lone(n: usize, at: SocketAddr) -> Model {
         let empty = World::new().nodes[0].clone();
-        Model { id: n, at, own: None, others: Vec::new(), slots: "", ..empty }
+        Model {
+            id: n,
+            at,
+            own: None,
+            others: Vec::new(),
+            slots: String::new(),
+            primary: None,
+            dials: None,
+            ..empty
+        }
     }
 
     pub(super) fn node(&self, n: usize) -> &Model {
@@ -142,7 +157,7 @@ impl World {
         Answer {
             seen: Observation {
                 view: NodeView::new(node.at, cluster, parse_nodes(&text).unwrap()).unwrap(),
-                info: NodeInfo { is_cluster: true, role, ..NodeInfo::default() },
+                info: NodeInfo { is_cluster: true, role, keys: node.keys, ..NodeInfo::default() },
             },
             facts: Facts {
                 local: Some(node.at),
@@ -160,15 +175,22 @@ impl World {
     pub(super) fn look(&mut self) -> Survey {
         self.now += Duration::from_secs(1);
         let answers = self.nodes.iter().filter(|node| node.is_up).map(|node| self.answer(node)).collect();
-        let survey = Survey::new(answers, Vec::new(), self.memory.ours(), &self.named);
+        let mut named = self.named.clone();
+        named.extend(self.pods.iter().flat_map(Pods::addrs));
+        let mut survey = Survey::new(answers, Vec::new(), self.memory.ours(), &named);
+        if let Some(pods) = &self.pods {
+            survey.locate(pods);
+        }
         self.memory.learn(&survey, self.now);
         survey
     }
 
     pub(super) fn plan(&mut self) -> Plan {
         let survey = self.look();
-        let listed = (!self.named.is_empty()).then_some(&self.named);
-        heal(Case { survey: &survey, memory: &self.memory, now: self.now, listed, pods: None })
+        let named: HashSet<SocketAddr> = self.pods.as_ref().map_or_else(|| self.named.clone(), Pods::addrs);
+        let is_listed = self.pods.as_ref().map_or(!self.named.is_empty(), Pods::is_complete);
+        let (memory, now, pods) = (&self.memory, self.now, self.pods.as_ref());
+        heal(Case { survey: &survey, memory, now, listed: is_listed.then_some(&named), pods })
     }
 
     /// What a step does to real nodes, without the help of any gossip.
@@ -183,6 +205,10 @@ impl World {
                 if step.reason == "newcomer" {
                     self.memory.invite(other.id);
                     self.join(place(other));
+                    return;
+                }
+                if step.reason == "first-start" {
+                    self.acquaint(teller, place(other));
                     return;
                 }
                 let node = self.node_mut(teller);
@@ -224,6 +250,8 @@ impl World {
                 let gone = usize::from_str_radix(leaver.as_str(), 16).unwrap();
                 self.node_mut(teller).others.retain(|(n, _)| *n != gone);
             }
+            Action::SetConfigEpoch { .. } => {}
+            Action::AddSlots { ranges, .. } => self.node_mut(teller).slots = join(ranges, " "),
             other => panic!("no step of this model: {other}"),
         }
     }
@@ -246,19 +274,72 @@ impl World {
         }
     }
 
+    /// Two nodes meet, and with them all whom either knows.
+    fn acquaint(&mut self, one: usize, other: usize) {
+        let mut circle: Vec<usize> = vec![one, other];
+        for n in [one, other] {
+            circle.extend(self.node(n).others.iter().map(|(known, _)| *known));
+        }
+        circle.sort_unstable();
+        circle.dedup();
+        let places: Vec<(usize, SocketAddr)> = circle.iter().map(|n| (*n, self.node(*n).at)).collect();
+        for n in circle {
+            let node = self.node_mut(n);
+            node.own = Some(node.at);
+            let others = places.iter().filter(|(known, _)| *known != n);
+            node.others = others.map(|(known, at)| (*known, Some(*at))).collect();
+        }
+    }
+
+    /// A pod for each node of these, in this order, on three machines in turn.
+    pub(super) fn pods_of(&self, nodes: std::ops::Range<usize>) -> Pods {
+        let count = nodes.len() as u32;
+        let pod = |n: usize| Pod {
+            name: format!("redis-{n}"),
+            uid: format!("uid-{n}"),
+            ordinal: n as u32,
+            addr: Some(self.node(n).at),
+            host: Some(format!("m{}", n % 3)),
+            zone: None,
+            is_ready: true,
+            is_running: true,
+            is_leaving: false,
+            revision: Some("r1".into()),
+            trouble: None,
+        };
+        let set =
+            StatefulSet { replicas: count, update_revision: Some("r1".into()), ..StatefulSet::default() };
+        Pods { pods: nodes.map(pod).collect(), set: Some(set) }
+    }
+
+    /// Six empty nodes that know nobody, in a pod each.
+    pub(super) fn unformed() -> World {
+        let mut world = World::new();
+        world.nodes = (0..6).map(|n| World::lone(n, host(n as u8))).collect();
+        world.pods = Some(world.pods_of(0..6));
+        world
+    }
+
     /// One node holds another for failed.
     pub(super) fn accuse(&mut self, viewer: usize, lost: usize) {
         self.node_mut(viewer).accused.insert(lost);
+    }
+
+    /// As many of the steps as are carried out before the manager is ended.
+    pub(super) fn carry_out(&mut self, plan: &Plan, most: usize) {
+        let first = plan.forming.iter().flat_map(|forming| &forming.plan.actions).cloned();
+        let first = first.map(|action| Step { action, reason: "first-start" });
+        first.chain(plan.steps.iter().cloned()).take(most).for_each(|step| self.apply(&step));
     }
 
     /// Plans and acts until nothing is left to do; the number of plans.
     pub(super) fn heal(&mut self) -> usize {
         for round in 0..30 {
             let plan = self.plan();
-            if plan.steps.is_empty() {
+            if plan.is_done() {
                 return round;
             }
-            plan.steps.iter().for_each(|step| self.apply(step));
+            self.carry_out(&plan, usize::MAX);
         }
         panic!("still not whole: {:?}", self.plan());
     }

@@ -1,5 +1,6 @@
 //! heal, newcomers: an empty node that the operator named becomes the replica of a primary without one. Pure.
 
+use super::first_start::is_uncovered;
 use super::heal::{Case, Plan};
 use super::placement::Place;
 use crate::control::action::{Action, Party};
@@ -12,6 +13,10 @@ const IDLE: Duration = Duration::from_secs(120);
 
 pub fn heal(case: Case<'_>, plan: &mut Plan) {
     let (survey, nodes) = (case.survey, &case.survey.view.nodes);
+    // A first start that was cut short has its own plan for them.
+    if case.pods.is_some() && is_uncovered(nodes) {
+        return;
+    }
     let mut vacant: Vec<&Observation> = nodes.iter().filter(|node| is_vacant(node, nodes)).collect();
     let is_due = |node: &&Observation| {
         let id = node.view.id();

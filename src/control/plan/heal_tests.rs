@@ -98,7 +98,7 @@ fn a_stranger_at_an_old_address_is_told_of_and_left_alone() {
     world.look();
     world.node_mut(2).at = host(102);
     let mut stranger = World::lone(66, host(2));
-    stranger.slots = "0-16383";
+    stranger.slots = "0-16383".into();
     world.nodes.push(stranger);
     world.named.insert(host(2));
     let plan = world.plan();
@@ -112,7 +112,7 @@ fn without_memory_two_clusters_at_the_seeds_are_both_left_alone() {
     let mut world = World::new();
     world.node_mut(2).at = host(102);
     let mut stranger = World::lone(66, host(2));
-    stranger.slots = "0-16383";
+    stranger.slots = "0-16383".into();
     world.nodes.push(stranger);
     let plan = world.plan();
     assert_eq!((plan.steps.len(), plan.findings[0].kind), (0, "several-clusters"));
@@ -231,7 +231,7 @@ proptest! {
         }
         if has_stranger && let Some(free) = (0..12).map(host).find(|addr| world.at(*addr).is_none()) {
             let stranger = World::lone(66, free);
-            world.nodes.push(Model { slots: "0-16383", ..stranger });
+            world.nodes.push(Model { slots: "0-16383".into(), ..stranger });
         }
         let roles: Vec<Option<usize>> = world.nodes.iter().map(|node| node.primary).collect();
         // Time heals accusations of nodes that are connected again.

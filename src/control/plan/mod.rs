@@ -1,6 +1,7 @@
 //! plan: what to do, from what was asked for and what was observed. Pure; one rule a file.
 
 pub mod failover;
+pub mod first_start;
 pub mod fix;
 pub mod form;
 pub mod heal;

@@ -2,13 +2,12 @@
 
 use crate::control::view::Observation;
 use crate::topology::{SLOTS, SlotRange};
-use std::net::IpAddr;
 
 /// Where a node is: what it is lost with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
-    /// Nodes of one address are on one host.
-    pub host: IpAddr,
+    /// The machine's name, or the node's address where nobody named that: nodes of one address are on one host.
+    pub host: String,
     /// `None` where nobody told it; then it is not known to be shared with anyone.
     pub zone: Option<String>,
 }
@@ -23,7 +22,8 @@ pub enum Nearness {
 
 impl Place {
     pub fn of(node: &Observation) -> Place {
-        Place { host: node.view.asked.ip(), zone: node.info.zone.clone() }
+        let host = node.info.host.clone().unwrap_or_else(|| node.view.asked.ip().to_string());
+        Place { host, zone: node.info.zone.clone() }
     }
 
     pub fn nearness(&self, other: &Place) -> Nearness {
@@ -110,13 +110,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn hosts(numbers: &[u8]) -> Vec<Place> {
-        numbers.iter().map(|n| Place { host: IpAddr::from([10, 0, 0, *n]), zone: None }).collect()
+        numbers.iter().map(|n| Place { host: format!("n{n}"), zone: None }).collect()
     }
 
     /// Hosts by their numbers, in the zones of these letters.
     fn zoned(places: &[(u8, &str)]) -> Vec<Place> {
-        let host = |n| IpAddr::from([10, 0, 0, n]);
-        places.iter().map(|(n, zone)| Place { host: host(*n), zone: Some(zone.to_string()) }).collect()
+        places.iter().map(|(n, zone)| Place { host: format!("n{n}"), zone: Some(zone.to_string()) }).collect()
     }
 
     #[test]

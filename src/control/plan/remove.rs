@@ -261,17 +261,17 @@ fn hand_on(view: &View, id: NodeId, addr: Option<SocketAddr>, plan: &mut Plan) -
         replicas.insert(primary.view.id(), of_it.collect());
     }
     for replica in orphans {
-        let (host, own) = (replica.view.asked.ip(), Place::of(replica));
+        let own = Place::of(replica);
+        let is_beside = |other: &Observation| Place::of(other).host == own.host;
         let standing = |primary: &&&Observation| {
             let rivals = replicas.get(&primary.view.id()).map(Vec::as_slice).unwrap_or_default();
-            let neighbours = rivals.iter().filter(|rival| rival.view.asked.ip() == host).count();
+            let neighbours = rivals.iter().filter(|rival| is_beside(rival)).count();
             (own.nearness(&Place::of(primary)), rivals.len(), neighbours, primary.view.id())
         };
         let Some(primary) = primaries.iter().min_by_key(standing) else {
             return Err(Refusal::NobodyElse(addr.unwrap_or(replica.view.asked)));
         };
-        let is_together = primary.view.asked.ip() == host;
-        if is_together && primaries.iter().any(|other| other.view.asked.ip() != primary.view.asked.ip()) {
+        if is_beside(primary) && primaries.iter().any(|other| !is_beside(other)) {
             plan.warnings
                 .push(format!("{replica} and its new primary are on one host", replica = party(replica)));
         }

@@ -5,6 +5,7 @@
 //! by mistake, or one that is killed in the middle, do no harm. While the pause file exists, nothing is
 //! done; what would be is told.
 
+mod forming;
 mod status;
 
 use status::Held;
@@ -13,7 +14,7 @@ pub use status::{Done, ManageStatus, Phase, Report};
 use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::{Named, Pause, PodsWatch, Seed};
-use super::journal::{Journal, Store};
+use super::journal::{File, Journal, Store};
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
 use super::plan::heal::{Case, Finding, Plan, heal};
@@ -65,6 +66,8 @@ pub struct Config {
     pub pause_file: Option<PathBuf>,
     /// Where what no node can tell is kept for the next manager.
     pub journal_file: Option<PathBuf>,
+    /// Another place for it, where no file is named.
+    pub journal: Option<Arc<dyn Store>>,
     pub credentials: Credentials,
     /// The limit for each step of asking one node.
     pub limit: Duration,
@@ -78,7 +81,8 @@ pub async fn run(
     cancelled: impl Future<Output = ()>,
 ) {
     let managed = async {
-        let journal = Journal::open(config.journal_file.clone().map(Store::File)).await;
+        let file = config.journal_file.clone().map(|path| Arc::new(File(path)) as Arc<dyn Store>);
+        let journal = Journal::open(file.or(config.journal.clone())).await;
         let (ours, newcomers) = journal.members();
         let manager = Manager {
             leads: config.leads.clone(),
@@ -149,14 +153,21 @@ impl Manager {
 
     /// One look, its plan and its steps.
     async fn round(&mut self) -> Next {
+        if self.journal.lead(self.is_leader()).await {
+            let (ours, newcomers) = self.journal.members();
+            self.memory.take_over(ours, newcomers);
+        }
         let named = self.resolve().await;
         let (answers, silent) = self.ask(&named).await;
         let now = Instant::now().into_std();
-        let survey = Survey::new(answers, silent, self.memory.ours(), &named);
+        let mut survey = Survey::new(answers, silent, self.memory.ours(), &named);
+        let pods = self.named.pods();
+        if let Some(pods) = &pods {
+            survey.locate(pods);
+        }
         self.members = survey.view.nodes.iter().flat_map(|node| told(&node.view)).collect();
         self.memory.learn(&survey, now);
         self.journal.know(self.memory.ours(), self.memory.newcomers()).await;
-        let pods = self.named.pods();
         let listed = self.is_listed(pods.as_deref()).then_some(&named);
         let mut plan =
             heal(Case { survey: &survey, memory: &self.memory, now, listed, pods: pods.as_deref() });
@@ -166,13 +177,12 @@ impl Manager {
             false => problems(&survey.view, None).iter().map(|p| (p.kind(), p.to_string())).collect(),
         };
         let held = self.held();
-        let is_healthy =
-            problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
+        let is_healthy = problems.is_empty() && plan.is_done() && !plan.findings.iter().any(|f| f.is_wrong);
         self.status.planned(&plan, problems, is_healthy, held);
         if is_healthy {
             self.journal.mended();
         }
-        if plan.steps.is_empty() || held.is_some() {
+        if plan.is_done() || held.is_some() {
             let is_urgent = held.is_none() && self.has_lost_owner(&survey, now);
             let longest = match is_healthy {
                 true => CALM,
@@ -181,7 +191,11 @@ impl Manager {
             };
             return Next { is_urgent, ..Next::within(SHORTEST, longest) };
         }
-        match self.act(&survey, &plan).await {
+        let failed = match &plan.forming {
+            Some(forming) => self.form(forming).await,
+            None => self.act(&survey, &plan).await,
+        };
+        match failed {
             0 => {
                 self.backoff.reset();
                 // What was mended shows to the data plane at once.
@@ -277,11 +291,10 @@ impl Manager {
         let say = |kind, text: String, is_wrong| Finding { kind, text, command: None, is_wrong };
         let mut findings = Vec::new();
         let is_of_others = survey.view.nodes.is_empty() && !survey.strangers.is_empty();
-        if let Some(file) = self.config.journal_file.as_ref().filter(|_| is_of_others) {
+        if let Some(place) = self.journal.place().filter(|_| is_of_others) {
             let text = format!(
                 "the nodes that answer are not of the cluster that was managed until now: if they are the ones to \
-                 manage, remove the journal {} and start again",
-                file.display()
+                 manage, remove the journal {place} and start again"
             );
             findings.push(say("another-cluster", text, true));
         }

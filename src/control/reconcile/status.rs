@@ -1,5 +1,6 @@
 //! What the manager last saw, planned and did, for operators. Cheap to read; never waits for a node.
 
+use super::forming::steps_of;
 use crate::control::act::{ActError, Acted};
 use crate::control::plan::heal::{Plan, Step};
 use serde::Serialize;
@@ -21,6 +22,8 @@ pub enum Phase {
     Starting,
     /// Nothing is wrong.
     Healthy,
+    /// The cluster is formed of its pods for the first time.
+    Forming,
     /// Steps are under way.
     Healing,
     /// Something is wrong that no step mends, or that mends itself.
@@ -138,6 +141,7 @@ impl ManageStatus {
         let phase = match () {
             () if held == Some(Held::Paused) => Phase::Paused,
             () if held == Some(Held::Following) => Phase::Following,
+            () if plan.forming.is_some() => Phase::Forming,
             () if is_healthy => Phase::Healthy,
             () if plan.steps.is_empty() => Phase::Waiting,
             () => Phase::Healing,
@@ -159,6 +163,8 @@ impl ManageStatus {
             let command = finding.command.as_deref();
             tracing::warn!(reason = finding.kind, command, "{}", finding.text);
         }
+        let planned = |step: Step| Planned { action: step.action.to_string(), reason: step.reason };
+        let steps: Vec<Planned> = steps_of(plan).take(MOST_TOLD).map(planned).collect();
         inner.problem_count =
             problems.len() + plan.findings.iter().filter(|finding| finding.is_wrong).count();
         if phase != inner.phase {
@@ -169,7 +175,7 @@ impl ManageStatus {
                 to = ?phase,
                 problems = inner.problem_count,
                 first,
-                steps = plan.steps.len(),
+                steps = steps.len(),
                 "the cluster's state changed"
             );
         }
@@ -177,8 +183,7 @@ impl ManageStatus {
         inner.phase = phase;
         inner.problems = problems.into_iter().take(MOST_TOLD).map(told).collect();
         inner.findings = findings;
-        let planned = |step: &Step| Planned { action: step.action.to_string(), reason: step.reason };
-        inner.plan = plan.steps.iter().take(MOST_TOLD).map(planned).collect();
+        inner.plan = steps;
     }
 
     /// Takes in what a step came to; gives it in a word.
