@@ -38,6 +38,7 @@ pub mod refresh;
 pub mod remove;
 pub mod replication;
 pub mod restore;
+pub mod run_error;
 mod settle_slot;
 pub mod status;
 pub mod survey;
