@@ -4,6 +4,7 @@
 
 pub mod both;
 pub mod client;
+pub mod digest;
 pub mod fake_node;
 pub mod gateway;
 pub mod keys;
