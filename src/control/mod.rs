@@ -41,6 +41,7 @@ pub mod restore;
 pub mod run_error;
 mod settle_slot;
 pub mod status;
+pub mod stray;
 pub mod survey;
 mod sync_delay;
 pub mod view;
