@@ -15,4 +15,6 @@ pub mod heal_orphans;
 pub mod placement;
 pub mod rebalance;
 pub mod rebalance_loads;
+#[cfg(test)]
+mod rebalance_model;
 pub mod remove;
