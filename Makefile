@@ -41,6 +41,17 @@ torture: ## Fail nodes over, restart and kill them under load; count what client
 	@.ci/setup rust cc redis
 	cargo bench --bench lifecycle -- $(ARGS)
 
+# What the image is called; deploy/ names slotgate:dev.
+IMAGE ?= slotgate:dev
+# Static, and with the C library's own allocator: the one of musl makes every request dearer.
+image: HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+.PHONY: image
+image: ## Build the container image slotgate:dev, with docker, podman or buildah
+	@.ci/setup rust cc image
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --bin slotgate --target $(HOST)
+	@.ci/image $(TARGET_DIR)/$(HOST)/release/slotgate $(IMAGE)
+
 .PHONY: lint
 lint: ## Check the format, the lints and the dependencies
 	@.ci/setup rust rust-lints cc

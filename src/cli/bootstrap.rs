@@ -7,6 +7,7 @@ use crate::control::bootstrap::{self, BootstrapError, Progress};
 use crate::control::discover::Seed;
 use crate::control::migrate::Stop;
 use crate::control::plan::form::{Formation, Part, Plan, Refusal};
+use crate::control::run_error::RunError;
 use crate::control::view::View;
 use serde_json::{Value, json};
 
@@ -116,7 +117,7 @@ pub(super) async fn finish(
     view: &View,
     formation: &Formation,
     progress: impl FnMut(Progress),
-) -> Result<(), BootstrapError> {
+) -> Result<(), RunError> {
     match formation {
         Formation::Needed(plan) => bootstrap::carry_out(config, plan, progress).await,
         Formation::Formed => {

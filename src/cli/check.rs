@@ -3,11 +3,12 @@
 use super::{Exit, Output, nodes};
 use crate::control::observe::Role;
 use crate::control::problem::{Problem, join, problems};
+use crate::control::stray::add_strays;
 use crate::control::view::{Observation, View};
 use crate::topology::{Slot, SlotRange};
 use serde_json::{Value, json};
 
-/// Check that a cluster is whole: slots, agreement, open slots, members, replicas, epochs
+/// Check that a cluster is whole: slots, agreement, open slots, stray keys, members, replicas, epochs
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   slotgate check redis-0:6379
@@ -29,7 +30,11 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
     let credentials = args.cluster.login.credentials()?;
-    let view = nodes::runtime()?.block_on(async { args.cluster.observe(&credentials).await })?;
+    let view = nodes::runtime()?.block_on(async {
+        let mut view = args.cluster.observe(&credentials).await?;
+        add_strays(&mut view, &credentials, nodes::LIMIT).await;
+        anyhow::Ok(view)
+    })?;
     let found = problems(&view, args.replicas);
     match args.output {
         Output::Text => print!("{}", text(&view, &found)),

@@ -4,6 +4,7 @@ use super::table::things;
 use super::{Exit, Output, nodes};
 use crate::control::doctor::{Finding, SETTINGS, Severity, diagnose};
 use crate::control::observe::observe_settings;
+use crate::control::stray::add_strays;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
@@ -36,6 +37,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
     let (view, settings) = nodes::runtime()?.block_on(async {
         let mut view = args.cluster.observe(&credentials).await?;
         args.zones.tell(&mut view).await?;
+        add_strays(&mut view, &credentials, nodes::LIMIT).await;
         let addrs: Vec<SocketAddr> = view.nodes.iter().map(|node| node.view.asked).collect();
         let settings = observe_settings(&addrs, SETTINGS, &credentials, nodes::LIMIT).await;
         anyhow::Ok((view, settings))

@@ -7,11 +7,12 @@ use crate::control::fix::{self, Config};
 use crate::control::migrate::Stop;
 use crate::control::plan::fix::Fix;
 use crate::control::problem::{Problem, join, problems};
+use crate::control::stray::find_strays;
 use crate::topology::SlotRange;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Repair open slots and slots that nobody owns
+/// Repair open slots, slots that nobody owns, and keys that are not where their slot is
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   slotgate fix redis-0:6379 --dry-run
@@ -20,9 +21,10 @@ use std::path::PathBuf;
 
 A move that both its ends know of is finished; of any other open slot the keys go back to the owner. A slot
 that nobody owns goes to the only node that holds keys of it, or, when none does, to the primary with the
-fewest slots. Slots that may lose keys are refused (exit code 3): those of which a node that does not answer
-may hold keys, and those of which several nodes hold keys while nobody owns them. --allow-data-loss with
-their numbers allows it; each key that is given up is saved to a file first. Nothing is ever flushed.
+fewest slots. Keys that a node holds of another's slots, where no client finds them, go to the owner. Slots
+that may lose keys are refused (exit code 3): those of which a node that does not answer may hold keys, and
+those of which several nodes hold keys while nobody owns them. --allow-data-loss with their numbers allows
+it; each key that is given up is saved to a file first. Nothing is ever flushed.
 Without a terminal, --yes is needed. Run again after it was cut short, it goes on. Exit code 1 when something
 that is not about slots is wrong. SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
 pub struct Args {
@@ -58,7 +60,11 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
         stop: Stop::default(),
     };
     nodes::runtime()?.block_on(async {
-        let view = args.cluster.observe(&config.credentials).await?;
+        let mut view = args.cluster.observe(&config.credentials).await?;
+        let (strays, errors) = find_strays(&view, &config.credentials, config.limit).await;
+        // What is not counted must not be taken for empty.
+        errors.into_iter().next().map_or(Ok(()), Err)?;
+        view.strays = strays;
         let fix = fix::plan(&config, &view).await?;
         let others = problems(&view, None).into_iter().filter(|problem| !is_about_slots(problem)).count();
         let left = match (fix.refused.is_empty(), others) {
@@ -103,6 +109,7 @@ fn is_about_slots(problem: &Problem) -> bool {
         problem,
         Problem::Open { .. }
             | Problem::Uncovered { .. }
+            | Problem::StrayKeys(_)
             | Problem::NotServing { .. }
             | Problem::Disagreement { .. }
     )
@@ -111,7 +118,7 @@ fn is_about_slots(problem: &Problem) -> bool {
 fn text(fix: &Fix) -> String {
     let mut out = String::new();
     if fix.actions.is_empty() && fix.refused.is_empty() {
-        out += "No slot is open, and none is without an owner.\n";
+        out += "No slot is open, none is without an owner, and every key is where its slot is.\n";
     }
     for (ix, action) in fix.actions.iter().enumerate() {
         out += &format!("  {}. {action}\n", ix + 1);

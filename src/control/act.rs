@@ -67,6 +67,14 @@ pub enum ActError {
     Needed { addr: SocketAddr },
 }
 
+/// A step of a plan that was not done.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {action}: {source}")]
+pub struct StepError {
+    action: Box<Action>,
+    source: ActError,
+}
+
 /// Carries actions out on the nodes of one cluster.
 #[derive(Debug)]
 pub struct Actor {
@@ -88,6 +96,15 @@ impl Actor {
     #[must_use]
     pub fn saving_to(self, file: PathBuf) -> Actor {
         Actor { save_to: Some(file), ..self }
+    }
+
+    /// Carries one action out as a step of a plan.
+    ///
+    /// # Errors
+    /// As [`Actor::act`], saying which step it was.
+    pub async fn take_step(&self, action: &Action, deadline: Instant) -> Result<Acted, StepError> {
+        let acted = self.act(action, deadline).await;
+        acted.map_err(|source| StepError { action: Box::new(action.clone()), source })
     }
 
     /// Carries one action out, until `deadline` when it must wait for the node to hear of another.

@@ -3,13 +3,14 @@
 //! A node of another cluster is never met: the two would become one, and half of the data would be lost.
 //! Run again, it goes on from what the nodes say.
 
-use super::act::{ActError, Actor};
+use super::act::Actor;
 use super::action::{Action, Party};
 use super::migrate::{Journey, JourneyError, ready_holders};
 use super::node_client::{NodeClient, NodeError, Reply};
 use super::observe::{ObserveError, Release, Role, observe_node};
 use super::plan::placement::Place;
 use super::problem::{Problem, join, problems};
+use super::run_error::{RunError, go_on};
 use super::view::{Observation, View};
 use crate::topology::NodeId;
 use std::net::SocketAddr;
@@ -47,10 +48,8 @@ pub enum AddError {
     NotEmpty { addr: SocketAddr, has: String },
     #[error("{0} is not a primary with slots of this cluster")]
     NoSuchPrimary(String),
-    #[error("could not {action}: {source}. Run the same command again to go on from here")]
-    Act { action: Box<Action>, source: ActError },
-    #[error("stopped; no step was left half-way. To go on from here, run the same command again")]
-    Stopped,
+    #[error(transparent)]
+    Run(#[from] RunError),
     #[error("{addr} did not become a full member within {limit:?}: {}. Run the same command again to go on from here", join(.problems, "; "))]
     Unsettled { addr: SocketAddr, limit: Duration, problems: Vec<Problem> },
 }
@@ -154,18 +153,11 @@ pub async fn carry_out(
         if matches!(action, Action::Replicate { .. }) {
             settle(journey, plan.newcomer).await?;
         }
-        go_on(journey)?;
+        go_on(&journey.stop)?;
         tell(action);
-        let acted = actor.act(action, Instant::now() + journey.timeout).await;
-        acted.map_err(|source| AddError::Act { action: Box::new(action.clone()), source })?;
+        actor.take_step(action, Instant::now() + journey.timeout).await.map_err(RunError::Step)?;
     }
     settle(journey, plan.newcomer).await
-}
-
-/// # Errors
-/// The run is to end here.
-fn go_on(journey: &Journey) -> Result<(), AddError> {
-    if journey.stop.is_requested() { Err(AddError::Stopped) } else { Ok(()) }
 }
 
 async fn copy_functions(journey: &Journey, giver: Party, newcomer: Party) -> Result<(), AddError> {
@@ -199,7 +191,7 @@ async fn settle(journey: &Journey, newcomer: Party) -> Result<(), AddError> {
         if problems.is_empty() && is_linked {
             return Ok(());
         }
-        go_on(&journey)?;
+        go_on(&journey.stop)?;
         if Instant::now() >= deadline {
             let (addr, limit) = (newcomer.addr, journey.timeout);
             return Err(AddError::Unsettled { addr, limit, problems });

@@ -3,7 +3,7 @@
 //! Done only when every replica follows its primary and all epochs are distinct: a cluster that is
 //! merely joined loses a shard whose primary dies before its first synchronisation.
 
-use super::act::{ActError, Acted, Actor};
+use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::Seed;
 use super::introduce::Introduced;
@@ -11,6 +11,7 @@ use super::migrate::Stop;
 use super::observe::observe_all;
 use super::plan::form::{Formation, Plan, Refusal, form};
 use super::problem::{Problem, join, problems, unknown_pairs};
+use super::run_error::{RunError, go_on};
 use super::sync_delay;
 use super::view::{NodeView, View};
 use crate::backend::Credentials;
@@ -65,12 +66,8 @@ pub enum BootstrapError {
     Ambiguous(Seed, String),
     #[error("{0}; nothing was changed")]
     Refused(#[from] Refusal),
-    #[error("could not {action}: {source}. Run the same command again to go on from here")]
-    Act { action: Box<Action>, source: ActError },
-    #[error("stopped; no step was left half-way. To go on from here, run the same command again")]
-    Stopped,
-    #[error("the nodes did not agree within {limit:?}: {}. Run the same command again to go on from here", join(.problems, "; "))]
-    Unsettled { limit: Duration, problems: Vec<Problem> },
+    #[error(transparent)]
+    Run(#[from] RunError),
 }
 
 /// Looks every node up and asks all at once.
@@ -100,11 +97,7 @@ pub fn plan(config: &Config, view: &View) -> Result<Formation, BootstrapError> {
 /// # Errors
 /// A step failed, or the nodes do not agree in time. What was done stays and need not be undone: the
 /// next run goes on from there.
-pub async fn carry_out(
-    config: &Config,
-    plan: &Plan,
-    progress: impl FnMut(Progress),
-) -> Result<(), BootstrapError> {
+pub async fn carry_out(config: &Config, plan: &Plan, progress: impl FnMut(Progress)) -> Result<(), RunError> {
     let primaries: BTreeSet<SocketAddr> = plan.actions.iter().filter_map(primary_of).collect();
     let primaries: Vec<SocketAddr> = primaries.into_iter().collect();
     sync_delay::lift_all(&primaries, &config.credentials, config.limit).await;
@@ -129,7 +122,7 @@ async fn carry_out_steps(
     config: &Config,
     plan: &Plan,
     mut progress: impl FnMut(Progress),
-) -> Result<(), BootstrapError> {
+) -> Result<(), RunError> {
     let ours = plan.members.iter().map(|member| member.party.id).collect();
     let actor = Actor::new(config.credentials.clone(), config.limit, ours);
     let steps = plan.actions.len();
@@ -139,11 +132,9 @@ async fn carry_out_steps(
             wait_joined(config, plan, &actor, &mut progress).await?;
             is_joined = true;
         }
-        go_on(config)?;
+        go_on(&config.stop)?;
         progress(Progress::Step { step: ix + 1, steps, action: action.clone() });
-        let acted = actor.act(action, Instant::now() + config.timeout).await;
-        let failed = |source| BootstrapError::Act { action: Box::new(action.clone()), source };
-        if acted.map_err(failed)? == Acted::AlreadyDone {
+        if actor.take_step(action, Instant::now() + config.timeout).await? == Acted::AlreadyDone {
             progress(Progress::AlreadyDone);
         }
     }
@@ -162,7 +153,7 @@ pub async fn end(
     config: &Config,
     addrs: &[SocketAddr],
     progress: impl FnMut(Progress),
-) -> Result<(), BootstrapError> {
+) -> Result<(), RunError> {
     let settled = settle(config, addrs, progress).await;
     sync_delay::restore_all(addrs, &config.credentials, config.limit).await;
     settled
@@ -176,7 +167,7 @@ async fn settle(
     config: &Config,
     addrs: &[SocketAddr],
     mut progress: impl FnMut(Progress),
-) -> Result<(), BootstrapError> {
+) -> Result<(), RunError> {
     let deadline = Instant::now() + config.timeout;
     let mut told = Told::default();
     let mut introduced = Introduced::default();
@@ -187,19 +178,13 @@ async fn settle(
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(BootstrapError::Unsettled { limit: config.timeout, problems });
+            return Err(RunError::Unsettled { limit: config.timeout, problems });
         }
-        go_on(config)?;
+        go_on(&config.stop)?;
         told.tell(&mut progress, waiting_for(&problems));
         introduced.spread_roles(&view, &problems, &config.credentials, config.limit).await;
         sleep(LOOK_EVERY).await;
     }
-}
-
-/// # Errors
-/// The run is to end here.
-fn go_on(config: &Config) -> Result<(), BootstrapError> {
-    if config.stop.is_requested() { Err(BootstrapError::Stopped) } else { Ok(()) }
 }
 
 fn single(seed: &Seed, found: &[SocketAddr]) -> Result<SocketAddr, BootstrapError> {
@@ -223,7 +208,7 @@ async fn wait_joined(
     plan: &Plan,
     actor: &Actor,
     progress: &mut impl FnMut(Progress),
-) -> Result<(), BootstrapError> {
+) -> Result<(), RunError> {
     let deadline = Instant::now() + config.timeout;
     let mut meet_again = Instant::now() + MEET_OTHERS;
     let mut told = Told::default();
@@ -238,9 +223,9 @@ async fn wait_joined(
             let is_pair =
                 |problem: &Problem| matches!(problem, Problem::Unknown { .. } | Problem::Silent { .. });
             let problems = problems(&view, None).into_iter().filter(is_pair).collect();
-            return Err(BootstrapError::Unsettled { limit: config.timeout, problems });
+            return Err(RunError::Unsettled { limit: config.timeout, problems });
         }
-        go_on(config)?;
+        go_on(&config.stop)?;
         told.tell(progress, "all nodes to know each other".into());
         if Instant::now() >= meet_again {
             meet_again = Instant::now() + MEET_AGAIN;

@@ -1,13 +1,14 @@
 //! Repairs slots: observe → count keys → plan → act → wait until all nodes agree.
 
-use super::act::{ActError, Acted, Actor};
+use super::act::{Acted, Actor};
 use super::action::Action;
 use super::bootstrap::Progress;
 use super::migrate::Stop;
 use super::node_client::NodeError;
 use super::observe::{observe_all, observe_slot_keys};
 use super::plan::fix::{Fix, doubtful, fix};
-use super::problem::{Problem, join, problems};
+use super::problem::{Problem, problems};
+use super::run_error::{RunError, go_on};
 use super::view::View;
 use crate::backend::Credentials;
 use crate::topology::{NodeId, SlotRange};
@@ -36,17 +37,6 @@ pub struct Config {
     pub stop: Stop,
 }
 
-/// Why a repair was not finished. What was done stays; the next run goes on from there.
-#[derive(Debug, thiserror::Error)]
-pub enum FixError {
-    #[error("could not {action}: {source}. Run the same command again to go on from here")]
-    Act { action: Box<Action>, source: ActError },
-    #[error("stopped; no step was left half-way. To go on from here, run the same command again")]
-    Stopped,
-    #[error("the nodes did not agree within {limit:?}: {}. Run the same command again to go on from here", join(.problems, "; "))]
-    Unsettled { limit: Duration, problems: Vec<Problem> },
-}
-
 /// Plans with what was observed, after counting the keys of the slots in doubt.
 ///
 /// # Errors
@@ -68,7 +58,7 @@ pub async fn carry_out(
     view: &View,
     fix: &Fix,
     mut progress: impl FnMut(Progress),
-) -> Result<(), FixError> {
+) -> Result<(), RunError> {
     let actor = Actor::new(config.credentials.clone(), config.limit, HashSet::new())
         .saving_to(config.save_to.clone());
     let (mut has_given, steps) = (false, fix.actions.len());
@@ -77,14 +67,10 @@ pub async fn carry_out(
         if has_given && !is_gift {
             wait(config, view, fix, false, &mut progress).await?;
         }
-        if config.stop.is_requested() {
-            return Err(FixError::Stopped);
-        }
+        go_on(&config.stop)?;
         has_given = is_gift;
         progress(Progress::Step { step: ix + 1, steps, action: action.clone() });
-        let acted = actor.act(action, Instant::now() + config.timeout).await;
-        let failed = |source| FixError::Act { action: Box::new(action.clone()), source };
-        if acted.map_err(failed)? == Acted::AlreadyDone {
+        if actor.take_step(action, Instant::now() + config.timeout).await? == Acted::AlreadyDone {
             progress(Progress::AlreadyDone);
         }
     }
@@ -98,7 +84,7 @@ async fn wait(
     fix: &Fix,
     is_end: bool,
     progress: &mut impl FnMut(Progress),
-) -> Result<(), FixError> {
+) -> Result<(), RunError> {
     progress(Progress::Waiting { what: "all nodes to agree".into() });
     let addrs: Vec<SocketAddr> = before.nodes.iter().map(|node| node.view.asked).collect();
     // With slots that are left alone, or a dead primary, nodes may go on refusing to serve.
@@ -122,11 +108,9 @@ async fn wait(
         if left.is_empty() {
             return Ok(());
         }
-        if config.stop.is_requested() {
-            return Err(FixError::Stopped);
-        }
+        go_on(&config.stop)?;
         if Instant::now() >= deadline {
-            return Err(FixError::Unsettled { limit: config.timeout, problems: left });
+            return Err(RunError::Unsettled { limit: config.timeout, problems: left });
         }
         sleep(LOOK_EVERY).await;
     }

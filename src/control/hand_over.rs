@@ -1,6 +1,6 @@
 //! Hands shards over, one after the other: act → wait until all nodes agree and all links are up.
 
-use super::act::{ActError, Acted, Actor};
+use super::act::{Acted, Actor, StepError};
 use super::action::Action;
 use super::bootstrap::Progress;
 use super::migrate::Stop;
@@ -32,8 +32,8 @@ pub struct Config {
 /// Why a step was not done, or did not come to rest.
 #[derive(Debug, thiserror::Error)]
 pub enum HandOverError {
-    #[error("could not {action}: {source}")]
-    Act { action: Box<Action>, source: ActError },
+    #[error(transparent)]
+    Step(#[from] StepError),
     #[error("{action}: done, but the nodes did not come to agree within {limit:?}: {}. 'slotgate check' shows how it goes on", join(.problems, "; "))]
     Unsettled { action: Box<Action>, limit: Duration, problems: Vec<Problem> },
 }
@@ -63,9 +63,7 @@ pub async fn carry_out(
         }
         let action = over.action();
         progress(Progress::Step { step: ix + 1, steps: overs.len(), action: action.clone() });
-        let acted = actor.act(&action, Instant::now() + config.timeout).await;
-        let failed = |source| HandOverError::Act { action: Box::new(action.clone()), source };
-        if acted.map_err(failed)? == Acted::AlreadyDone {
+        if actor.take_step(&action, Instant::now() + config.timeout).await? == Acted::AlreadyDone {
             progress(Progress::AlreadyDone);
         }
         progress(Progress::Waiting { what: "all nodes to agree and all links to be up".into() });

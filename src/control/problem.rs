@@ -4,11 +4,14 @@
 //! down, primaries of one epoch, nodes that do not know each other.
 
 use super::observe::{Direction, Flags, NodeLine, OpenSlot, Role};
-use super::view::{NodeView, View};
+use super::view::{NodeView, Stray, View};
 use crate::topology::{NodeId, Slot, SlotRange};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+
+/// How many ranges of slots a text names.
+const SHOWN: usize = 10;
 
 /// One thing that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +26,8 @@ pub enum Problem {
     Uncovered {
         slots: Vec<SlotRange>,
     },
+    /// Keys that clients do not find, as others own their slots.
+    StrayKeys(Stray),
     /// Groups of nodes; within a group all agree on who owns which slots.
     Disagreement {
         groups: Vec<Vec<SocketAddr>>,
@@ -93,6 +98,7 @@ impl Problem {
             Problem::Silent { .. } => "silent",
             Problem::NotServing { .. } => "not-serving",
             Problem::Uncovered { .. } => "uncovered-slots",
+            Problem::StrayKeys(_) => "stray-keys",
             Problem::Disagreement { .. } => "disagreement",
             Problem::Open { .. } => "open-slot",
             Problem::Unknown { .. } => "unknown-member",
@@ -120,6 +126,14 @@ impl fmt::Display for Problem {
             Problem::Silent { addr, error } => write!(f, "{addr} cannot be asked: {error}"),
             Problem::NotServing { addr } => write!(f, "{addr} says cluster_state:fail"),
             Problem::Uncovered { slots } => write!(f, "no node owns the slots {}", join(slots, " ")),
+            Problem::StrayKeys(Stray { addr, slots, keys }) => {
+                let shown = join(&slots[..slots.len().min(SHOWN)], " ");
+                let more = if slots.len() > SHOWN { " ..." } else { "" };
+                write!(
+                    f,
+                    "{addr} holds keys ({keys}) of slots that others own, where no client finds them: {shown}{more}"
+                )
+            }
             Problem::Disagreement { groups } => {
                 let groups: Vec<String> = groups.iter().map(|group| join(group, " ")).collect();
                 write!(f, "the nodes disagree on who owns which slots: {}", groups.join(" | "))
@@ -205,6 +219,7 @@ pub fn problems(view: &View, replicas: Option<usize>) -> Vec<Problem> {
             found.push(Problem::Open { addr: view.asked, open: *open });
         }
     }
+    found.extend(view.strays.iter().cloned().map(Problem::StrayKeys));
     acquaintance_problems(view, &views, &mut found);
     role_problems(&views, &mut found);
     shard_problems(view, &mut found);

@@ -38,7 +38,7 @@ fn observation(me: u8, lines: &[(u8, String)]) -> Observation {
 
 fn healthy() -> View {
     let nodes = (1..=4).map(|me| observation(me, &healthy_lines())).collect();
-    View { nodes, silent: Vec::new() }
+    View { nodes, ..View::default() }
 }
 
 /// A view in which each of `viewers` sees node `n` as `rest`.

@@ -5,7 +5,7 @@
 
 mod pin;
 
-use super::act::{ActError, Actor};
+use super::act::{Actor, StepError};
 use super::action::Action;
 use super::hand_over;
 use super::introduce::Introduced;
@@ -79,8 +79,8 @@ pub enum RemoveError {
     Journey(#[from] JourneyError),
     #[error(transparent)]
     Node(#[from] NodeError),
-    #[error("could not {action}: {source}")]
-    Act { action: Box<Action>, source: ActError },
+    #[error(transparent)]
+    Step(#[from] StepError),
     #[error("the slots were moved, but {0}")]
     Midway(Refusal),
     #[error(
@@ -258,8 +258,8 @@ impl Run<'_> {
 }
 
 async fn act(actor: &Actor, journey: &Journey, action: Action) -> Result<(), RemoveError> {
-    let acted = actor.act(&action, Instant::now() + journey.timeout).await;
-    acted.map(drop).map_err(|source| RemoveError::Act { action: Box::new(action), source })
+    actor.take_step(&action, Instant::now() + journey.timeout).await?;
+    Ok(())
 }
 
 /// What is left once the slots are gone: servers may have changed whom nodes follow by themselves.

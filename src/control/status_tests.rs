@@ -27,7 +27,7 @@ fn view() -> View {
         let info = NodeInfo { keys: 5, role, offset: 100 - u64::from(me), ..NodeInfo::default() };
         Observation { view: NodeView::new(asked, cluster, parse_nodes(&text).unwrap()).unwrap(), info }
     };
-    View { nodes: (1..=3).map(observe).collect(), silent: Vec::new() }
+    View { nodes: (1..=3).map(observe).collect(), ..View::default() }
 }
 
 #[test]

@@ -83,11 +83,21 @@ pub struct Silent {
     pub error: ObserveError,
 }
 
+/// Keys that a primary holds of slots which others own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stray {
+    pub addr: SocketAddr,
+    pub slots: Vec<SlotRange>,
+    pub keys: u64,
+}
+
 /// What all endpoints said when they were asked at once, in the order in which they were named.
 #[derive(Debug, Default)]
 pub struct View {
     pub nodes: Vec<Observation>,
     pub silent: Vec<Silent>,
+    /// Empty unless they were looked for ([`super::stray`]).
+    pub strays: Vec<Stray>,
 }
 
 impl View {

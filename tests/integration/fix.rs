@@ -125,3 +125,40 @@ fn slots_without_an_owner_get_one_that_loses_no_key() {
     expect(&allowed, 1, "Done");
     expect(&allowed, 1, "things that are not about slots are wrong too");
 }
+
+#[test]
+fn keys_of_slots_that_others_own_are_told_of_and_brought_to_the_owner() {
+    let cluster = RealCluster::start_without_replicas(&[]);
+    let first = cluster.addrs()[0].to_string();
+    let slot = Slot::of_key(b"{a}");
+    let (owner, other) = (cluster.owner_of(slot), (cluster.owner_of(slot) + 1) % 3);
+    cluster.client(owner).expect("SET {a}:here 1", "+OK\r\n");
+    let other_addr = cluster.addrs()[other].to_string();
+    // A move that was broken off by hand, on the side that took keys.
+    let owner_id = node_id(&mut cluster.client(owner));
+    let mut importer = cluster.client(other);
+    importer.expect(&format!("CLUSTER SETSLOT {slot} IMPORTING {owner_id}"), "+OK\r\n");
+    for ix in 0..120 {
+        importer.expect("ASKING", "+OK\r\n");
+        importer.expect(&format!("SET {{a}}:{ix} {ix}"), "+OK\r\n");
+    }
+    // While the move is under way, its keys are where they belong.
+    let under_way = run(&["check", &first]);
+    expect(&under_way, 1, "is open");
+    assert!(!String::from_utf8_lossy(&under_way.stdout).contains("holds keys"));
+    importer.expect(&format!("CLUSTER SETSLOT {slot} STABLE"), "+OK\r\n");
+
+    let told =
+        format!("{other_addr} holds keys (120) of slots that others own, where no client finds them: {slot}");
+    expect(&run(&["check", &first]), 1, &told);
+    expect(&run(&["check", &first, "--output", "json"]), 1, "\"stray-keys\"");
+    let findings = run(&["doctor", &first]);
+    expect(&findings, 1, &format!("ERROR: {told}"));
+    expect(&findings, 1, "Run: slotgate fix ");
+    expect(&run(&["fix", &first, "--dry-run"]), 0, &format!("settle slot {slot}"));
+    expect(&run(&["fix", &first, "--yes"]), 0, "Done");
+    let count = |ix: usize| cluster.client(ix).call_text(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]);
+    assert_eq!((count(owner), count(other)), (":121\r\n".into(), ":0\r\n".into()));
+    expect(&run(&["check", &first]), 0, "Nothing is wrong");
+    expect(&run(&["fix", &first, "--yes"]), 0, "every key is where its slot is");
+}

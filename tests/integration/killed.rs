@@ -4,10 +4,10 @@
 mod addresses;
 
 use super::support::client::{Client, request};
+use super::support::digest::digest;
 use super::support::killer::{Changes, after_each};
 use super::support::program::{bootstrap, expect, run, slotgate};
 use super::support::real_cluster::RealCluster;
-use super::support::value::Value;
 use super::support::wait_until;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,27 +47,6 @@ fn shape(addrs: &[SocketAddr]) -> Shape {
 fn setting(node: &mut Client, name: &str) -> String {
     let reply = node.call_text(&["CONFIG", "GET", name]);
     format!("{name} {}", reply.trim_end().lines().next_back().unwrap())
-}
-
-/// All keys of the cluster with the digests of their values; a key that two nodes hold fails the test.
-fn contents(addrs: &[SocketAddr]) -> BTreeMap<String, String> {
-    let mut contents = BTreeMap::new();
-    for addr in addrs {
-        let mut node = Client::connect(*addr);
-        if !node.call_text(&["ROLE"]).contains("master") {
-            continue;
-        }
-        let keys = Value::of(&node.call(&["KEYS", "*"]));
-        let keys: Vec<&str> = keys.items().iter().map(|key| key.text()).collect();
-        for keys in keys.chunks(1000) {
-            let digests = Value::of(&node.call(&[&["DEBUG", "DIGEST-VALUE"], keys].concat()));
-            for (key, digest) in keys.iter().zip(digests.items()) {
-                let twin = contents.insert(key.to_string(), digest.text().to_string());
-                assert_eq!(twin, None, "{key:?} is on two nodes");
-            }
-        }
-    }
-    contents
 }
 
 /// Writes keys to the primary of each, which are `addrs` in the order of their slots.
@@ -239,7 +218,7 @@ fn slots_are_moved_whichever_step_was_the_last_one_of_a_killed_run() {
         let names: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
         expect(&run(&["add", &names[3], &names[0], "--yes"]), 0, "Added");
         fill(&addrs[..3], 5_000);
-        let keys = contents(addrs);
+        let keys = digest(addrs);
         let before = shape(addrs);
         // So little weight that the steps can be counted: two or three slots.
         let weights: Vec<String> = names
@@ -286,7 +265,7 @@ fn slots_are_moved_whichever_step_was_the_last_one_of_a_killed_run() {
             expect(&rebalance().output().unwrap(), 0, "");
             expect_whole(addrs[0], 0);
             assert_eq!(sizes(), expected, "killed after {limit} changes");
-            assert_eq!(contents(addrs), keys, "killed after {limit} changes");
+            assert_eq!(digest(addrs), keys, "killed after {limit} changes");
             ended
         })
     });

@@ -1,7 +1,8 @@
 //! `slotgate rebalance --by keys|bytes` and the limits of a move, on real nodes.
 
-use crate::move_slots::{at, cluster_with_spares, count_slots, digest, expect_whole, rebalance};
+use crate::move_slots::{at, cluster_with_spares, count_slots, expect_whole, rebalance};
 use crate::support::client::request;
+use crate::support::digest::digest;
 use crate::support::program::{expect, run, slotgate};
 use crate::support::real_cluster::RealCluster;
 use crate::support::slot_move::SlotMove;
@@ -47,7 +48,7 @@ fn keys_are_shared_out_whatever_slots_they_are_in() {
             _ => {}
         }
     }
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     assert_eq!(keys_of(&cluster).iter().sum::<usize>(), 930);
     expect(&rebalance(&cluster, &[]), 0, "nothing was changed");
     let dry = run(&[
@@ -68,7 +69,7 @@ fn keys_are_shared_out_whatever_slots_they_are_in() {
     assert!((0..3).all(|ix| count_slots(&cluster, ix).abs_diff(5461) <= 10));
     expect(&rebalance(&cluster, &["--by", "keys", "--threshold", "20"]), 0, "nothing was changed");
     expect_whole(&cluster);
-    assert!(digest(&cluster) == before, "keys were lost or changed");
+    assert!(digest(cluster.addrs()) == before, "keys were lost or changed");
 }
 
 #[test]
@@ -79,12 +80,12 @@ fn bytes_are_shared_out_although_the_keys_are_as_many() {
         let is_first = cluster.owner_of_key(&format!("{{{tag}}}")) == 0;
         write(&cluster, &tag, 10, if is_first { 100_000 } else { 10_000 });
     }
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     expect(&rebalance(&cluster, &["--by", "bytes", "--threshold", "10"]), 0, " bytes)");
     let keys = keys_of(&cluster);
     assert!(keys[0] < keys[1].min(keys[2]), "{keys:?}");
     expect_whole(&cluster);
-    assert!(digest(&cluster) == before, "keys were lost or changed");
+    assert!(digest(cluster.addrs()) == before, "keys were lost or changed");
 }
 
 fn count(cluster: &RealCluster, node: usize) -> usize {
@@ -148,7 +149,7 @@ fn a_stopped_run_is_given_back_by_the_same_command_with_rollback() {
     for ix in 0..300 {
         write(&cluster, &format!("t{ix}"), 10, 10);
     }
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     let (from, to) = (at(&cluster, 0), at(&cluster, 1));
     let moving = ["move-slots", "--from", &from, "--to", &to, "--slots", "0-2000", &from, "--yes"];
     let mut child =
@@ -173,6 +174,6 @@ fn a_stopped_run_is_given_back_by_the_same_command_with_rollback() {
     expect(&back, 0, &format!("Moved {} slots", moved + 1));
     assert_eq!((count_slots(&cluster, 0), count_slots(&cluster, 1)), (5461, 5462));
     expect_whole(&cluster);
-    assert!(digest(&cluster) == before, "keys were lost or changed");
+    assert!(digest(cluster.addrs()) == before, "keys were lost or changed");
     expect(&run(&[&moving[..], &["--rollback"]].concat()), 0, "nothing was changed");
 }

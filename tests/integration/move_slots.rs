@@ -1,17 +1,14 @@
 //! `slotgate move-slots` and `rebalance` on real nodes: under load, killed, refused.
 
-use crate::support::client::{Client, request};
+use crate::support::client::request;
+use crate::support::digest::{digest, expect_unharmed};
 use crate::support::gateway::Gateway;
 use crate::support::program::{bootstrap, expect, run, slotgate};
 use crate::support::real_cluster::RealCluster;
-use crate::support::shard_load::{Load, run_ordered_client};
 use crate::support::slot_move::{SlotMove, node_id};
-use crate::support::value::Value;
 use crate::support::wait_until;
 use slotgate::topology::Slot;
-use std::collections::BTreeMap;
 use std::process::{Output, Stdio};
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -72,36 +69,6 @@ fn cluster_slot(key: &str) -> u16 {
     if slot <= 5460 { 0 } else { (slot + 1).min(16383) }
 }
 
-/// All keys of the cluster, each with the digest of its value, type and having a time to live.
-pub fn digest(cluster: &RealCluster) -> BTreeMap<String, String> {
-    let mut digests = BTreeMap::new();
-    for ix in 0..cluster.addrs().len() {
-        for (key, value) in digest_of(&mut cluster.client(ix)) {
-            let twin = digests.insert(key.clone(), value);
-            assert_eq!(twin, None, "{key:?} is on two nodes");
-        }
-    }
-    digests
-}
-
-/// The same of one node; a replica has none of its own.
-pub fn digest_of(client: &mut Client) -> BTreeMap<String, String> {
-    let mut digests = BTreeMap::new();
-    if !client.call_text(&["ROLE"]).contains("master") {
-        return digests;
-    }
-    let keys = Value::of(&client.call(&["KEYS", "*"]));
-    for keys in keys.items().chunks(1000) {
-        let mut question = vec!["DEBUG", "DIGEST-VALUE"];
-        question.extend(keys.iter().map(|key| key.text()));
-        let values = Value::of(&client.call(&question));
-        assert_eq!(values.items().len(), keys.len());
-        let pairs = keys.iter().zip(values.items());
-        digests.extend(pairs.map(|(key, value)| (key.text().to_string(), value.text().to_string())));
-    }
-    digests
-}
-
 pub fn at(cluster: &RealCluster, ix: usize) -> String {
     cluster.addrs()[ix].to_string()
 }
@@ -125,42 +92,16 @@ pub fn expect_whole(cluster: &RealCluster) {
 
 #[test]
 fn a_cluster_grows_and_shrinks_under_load_without_an_error_or_a_lost_key() {
-    const CLIENTS: usize = 8;
     let cluster = cluster_with_spares(1);
     fill(&cluster, 20_000);
     let gateway = Gateway::start(&cluster.addrs()[..3]);
-    let before = digest(&cluster);
-    let (load, spare) = (Load::default(), at(&cluster, 3));
-    thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|number| {
-                let (gateway, load) = (&gateway, &load);
-                scope.spawn(move || {
-                    run_ordered_client(gateway, &format!("grow:{number}"), 1 + number % 3 * 4, load)
-                })
-            })
-            .collect();
-        let _guard = load.guard();
-        load.wait_for_progress(1000);
+    let spare = at(&cluster, 3);
+    expect_unharmed(&cluster, &gateway, |load| {
         expect(&rebalance(&cluster, &["--use-empty"]), 0, "Moved 4096 slots");
         load.wait_for_progress(1000);
         expect(&rebalance(&cluster, &["--use-empty"]), 0, "nothing was changed");
         expect(&rebalance(&cluster, &["--weight", &format!("{spare}=0")]), 0, "Moved 4096 slots");
-        load.wait_for_progress(1000);
-        load.is_over.store(true, Ordering::Relaxed);
-        for client in clients {
-            let tally = client.join().unwrap();
-            assert_eq!((tally.unknown, tally.not_run, tally.fallen_back), (0, 0, 0), "{tally:?}");
-        }
     });
-    // What the clients wrote goes; what remains is what was there before.
-    let mut client = gateway.client();
-    for number in 0..CLIENTS {
-        for ix in 0..8 {
-            client.call(&["DEL", &format!("grow:{number}:{ix}")]);
-        }
-    }
-    assert!(digest(&cluster) == before, "keys were lost or changed");
     assert_eq!(count_slots(&cluster, 3), 0);
 }
 
@@ -168,7 +109,7 @@ fn a_cluster_grows_and_shrinks_under_load_without_an_error_or_a_lost_key() {
 fn a_move_that_is_killed_anywhere_is_ended_by_the_next_run() {
     let cluster = cluster_with_spares(1);
     fill(&cluster, 30_000);
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     let first = at(&cluster, 0);
     let (mut kills, mut left_open) = (0u64, 0);
     wait_until("a run is left to end by itself", || {
@@ -193,7 +134,7 @@ fn a_move_that_is_killed_anywhere_is_ended_by_the_next_run() {
         assert!(left_open > 0, "none of {kills} kills hit a slot on its way");
     }
     expect_whole(&cluster);
-    assert!(digest(&cluster) == before, "keys were lost or changed");
+    assert!(digest(cluster.addrs()) == before, "keys were lost or changed");
     let sizes = (0..4).map(|ix| count_slots(&cluster, ix)).collect::<Vec<_>>();
     assert_eq!(sizes, [4096; 4]);
 }
@@ -221,7 +162,7 @@ pub fn count_slots(cluster: &RealCluster, ix: usize) -> usize {
 fn slots_left_open_in_any_state_are_finished_or_closed() {
     let cluster = cluster_with_spares(0);
     fill(&cluster, 2000);
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     let set = |node: usize, words: &str| {
         cluster.client(node).expect(&format!("CLUSTER SETSLOT {words}"), "+OK\r\n");
     };
@@ -239,7 +180,7 @@ fn slots_left_open_in_any_state_are_finished_or_closed() {
     expect(&mover.output().unwrap(), 0, "Left by an earlier run");
     expect(&rebalance(&cluster, &[]), 0, "finish the move of slot 2");
     expect_whole(&cluster);
-    assert!(digest(&cluster) == before, "keys were lost or changed");
+    assert!(digest(cluster.addrs()) == before, "keys were lost or changed");
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! `slotgate move-slots`, `rebalance` and `add` on bad days: killed, interrupted, out of memory, cut off.
 
-use crate::move_slots::{
-    SETTINGS, at, cluster_with_spares, count_slots, digest, digest_of, expect_whole, fill,
-};
+use crate::move_slots::{SETTINGS, at, cluster_with_spares, count_slots, expect_whole, fill};
 use crate::support::client::{Client, request};
+use crate::support::digest::{digest, digest_of};
 use crate::support::program::{bootstrap, expect, run, slotgate};
 use crate::support::real_cluster::RealCluster;
 use crate::support::wait_until;
@@ -91,7 +90,7 @@ fn a_target_that_hangs_in_the_middle_gets_every_key_once_it_goes_on() {
     let cluster = cluster_with_spares(0);
     // More keys than are copied: they go by MIGRATE, which the source gives up after some seconds.
     let slot = fill_slot(&cluster, "full", 30_000, 100);
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     let from = cluster.owner_of_key("{full}");
     let to = (from + 1) % 3;
     let mut run = Running::start(mover(&cluster, from, to, &slot.to_string()));
@@ -102,7 +101,7 @@ fn a_target_that_hangs_in_the_middle_gets_every_key_once_it_goes_on() {
     cluster.thaw(to);
     let (status, said) = run.end();
     assert_eq!(status.code(), Some(0), "{said}");
-    assert!(digest(&cluster) == before, "keys were lost, changed or are twice");
+    assert!(digest(cluster.addrs()) == before, "keys were lost, changed or are twice");
     expect_whole(&cluster);
 }
 
@@ -113,7 +112,7 @@ fn a_target_that_dies_in_the_middle_stops_the_run_and_the_next_one_goes_on() {
     let mut cluster = RealCluster::start_unformed_with(3, &settings);
     expect(&bootstrap(cluster.addrs(), &["--yes", "--replicas", "0"]).output().unwrap(), 0, "Done");
     fill(&cluster, 20_000);
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     let run = Running::start(mover(&cluster, 0, 1, "0-5460"));
     wait_until("some slots are moved", || count_slots(&cluster, 1) > 5500);
     cluster.kill(1);
@@ -122,7 +121,7 @@ fn a_target_that_dies_in_the_middle_stops_the_run_and_the_next_one_goes_on() {
     assert!(said.contains("To go on: slotgate move-slots"), "{said}");
     cluster.restart(1);
     expect(&mover(&cluster, 0, 1, "0-5460").output().unwrap(), 0, "");
-    assert!(digest(&cluster) == before, "keys were lost, changed or are twice");
+    assert!(digest(cluster.addrs()) == before, "keys were lost, changed or are twice");
     expect_whole(&cluster);
     assert_eq!(count_slots(&cluster, 0), 0);
 }
@@ -133,7 +132,7 @@ fn a_target_that_runs_out_of_memory_stops_the_run_and_keys_stay_where_they_are()
     // What is copied, and what goes by MIGRATE; each more than there will be room for.
     for (tag, count, bytes) in [("few", 400, 3000), ("many", 10_000, 300)] {
         let slot = fill_slot(&cluster, tag, count, bytes);
-        let before = digest(&cluster);
+        let before = digest(cluster.addrs());
         let from = cluster.owner_of_key(&format!("{{{tag}}}"));
         let to = (from + 1) % 3;
         let mut target = cluster.client(to);
@@ -143,10 +142,10 @@ fn a_target_that_runs_out_of_memory_stops_the_run_and_keys_stay_where_they_are()
         target.expect(&format!("CONFIG SET maxmemory {limit}"), "+OK\r\n");
         let output = mover(&cluster, from, to, &slot.to_string()).output().unwrap();
         expect(&output, 1, "raise its maxmemory");
-        assert!(digest(&cluster) == before, "keys were lost, changed or are twice");
+        assert!(digest(cluster.addrs()) == before, "keys were lost, changed or are twice");
         target.expect("CONFIG SET maxmemory 0", "+OK\r\n");
         expect(&mover(&cluster, from, to, &slot.to_string()).output().unwrap(), 0, "finish the move");
-        assert!(digest(&cluster) == before, "keys were lost, changed or are twice");
+        assert!(digest(cluster.addrs()) == before, "keys were lost, changed or are twice");
         expect_whole(&cluster);
     }
 }
@@ -155,7 +154,7 @@ fn a_target_that_runs_out_of_memory_stops_the_run_and_keys_stay_where_they_are()
 fn ctrl_c_finishes_the_slots_under_way_and_says_how_to_go_on() {
     let cluster = cluster_with_spares(0);
     fill(&cluster, 20_000);
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     let mut run = Running::start(mover(&cluster, 0, 1, "0-5460"));
     wait_until("some slots are moved", || count_slots(&cluster, 1) > 5500);
     // Held, so that it is interrupted in the middle however fast it is.
@@ -170,7 +169,7 @@ fn ctrl_c_finishes_the_slots_under_way_and_says_how_to_go_on() {
     let words: Vec<&str> = how.split(' ').collect();
     expect(&run_words(&words), 0, "");
     assert_eq!(count_slots(&cluster, 0), 0);
-    assert!(digest(&cluster) == before, "keys were lost, changed or are twice");
+    assert!(digest(cluster.addrs()) == before, "keys were lost, changed or are twice");
 }
 
 fn run_words(words: &[&str]) -> std::process::Output {
@@ -210,7 +209,7 @@ fn a_user_with_a_password_moves_slots_there_and_back() {
 fn a_target_s_replica_has_what_was_moved_when_the_target_dies() {
     let mut cluster = RealCluster::start_with(&[("enable-debug-command", "yes")]);
     fill(&cluster, 5000);
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     expect(&mover(&cluster, 0, 1, "0-2999").output().unwrap(), 0, "Moved 3000 slots");
     cluster.kill_and_wait_for_failover(1);
     wait_until("the others have heard of it", || {

@@ -1,18 +1,16 @@
 //! `slotgate remove` on real nodes: under load, killed, stopped, beside a manager, refused.
 
-use crate::move_slots::digest;
 use crate::support::client::{Client, request};
+use crate::support::digest::{digest, expect_unharmed};
 use crate::support::gateway::Gateway;
 use crate::support::program::{expect, run, slotgate};
 use crate::support::real_cluster::RealCluster;
-use crate::support::shard_load::{Load, run_ordered_client};
 use crate::support::slot_move::node_id;
 use crate::support::wait_until;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -101,26 +99,13 @@ fn fill(gateway: &Gateway, count: usize) {
 
 #[test]
 fn a_shard_leaves_under_load_without_an_error_or_a_lost_key_and_its_nodes_stay_away() {
-    const CLIENTS: usize = 6;
     let mut cluster = shards(4, 1);
     let gateway = Gateway::start(&cluster.addrs()[..3]);
     fill(&gateway, 12_000);
-    let before = digest(&cluster);
     let (first, primary, replica) = (at(&cluster, 0), 3, replicas_of(&cluster, 3)[0]);
     let ids = [primary, replica].map(|ix| node_id(&mut cluster.client(ix)));
     let rest: Vec<usize> = (0..8).filter(|ix| *ix != primary && *ix != replica).collect();
-    let load = Load::default();
-    thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|number| {
-                let (gateway, load) = (&gateway, &load);
-                scope.spawn(move || {
-                    run_ordered_client(gateway, &format!("busy:{number}"), 1 + number % 3 * 4, load)
-                })
-            })
-            .collect();
-        let _guard = load.guard();
-        load.wait_for_progress(1000);
+    expect_unharmed(&cluster, &gateway, |load| {
         let removed = run(&["remove", &at(&cluster, primary), &first, "--yes"]);
         expect(&removed, 0, "no member knows it, and it is empty");
         // Nobody copied a primary's keys but the replica that was handed on.
@@ -142,22 +127,10 @@ fn a_shard_leaves_under_load_without_an_error_or_a_lost_key_and_its_nodes_stay_a
         for id in &ids {
             assert_eq!(knowing(&cluster, &rest, id), [0usize; 0], "{id} came back");
         }
-        load.is_over.store(true, Ordering::Relaxed);
-        for client in clients {
-            let tally = client.join().unwrap();
-            assert_eq!((tally.unknown, tally.not_run, tally.fallen_back), (0, 0, 0), "{tally:?}");
-        }
     });
     for (ix, id) in [primary, replica].into_iter().zip(&ids) {
         expect_reset(&mut cluster, ix, id);
     }
-    let mut client = gateway.client();
-    for number in 0..CLIENTS {
-        for ix in 0..8 {
-            client.call(&["DEL", &format!("busy:{number}:{ix}")]);
-        }
-    }
-    assert!(digest(&cluster) == before, "keys were lost or changed");
     let mut sizes: Vec<usize> = rest.iter().map(|ix| slot_count(cluster.addrs()[*ix])).collect();
     sizes.sort_unstable();
     assert_eq!(sizes, [0, 0, 0, 5461, 5461, 5462]);
@@ -184,7 +157,7 @@ fn a_removal_that_is_killed_after_any_step_is_ended_by_the_next_run() {
     let mut cluster = shards(4, 1);
     let gateway = Gateway::start(cluster.addrs());
     fill(&gateway, 6000);
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     let (first, leaver, id) = (at(&cluster, 1), at(&cluster, 2), node_id(&mut cluster.client(2)));
     let args = ["remove", &leaver, &first, "--yes"];
     let mut kills = 0;
@@ -197,7 +170,7 @@ fn a_removal_that_is_killed_after_any_step_is_ended_by_the_next_run() {
     // Once more at a moment of its own choice, after the end: there is nothing to do harm to.
     expect(&run(&args), 0, "Removed");
     expect(&run(&["check", &first]), 0, "Nothing is wrong");
-    assert!(digest(&cluster) == before, "keys were lost or changed");
+    assert!(digest(cluster.addrs()) == before, "keys were lost or changed");
     let sizes: Vec<usize> = [0, 1, 3].iter().map(|ix| slot_count(cluster.addrs()[*ix])).collect();
     assert!(sizes.iter().all(|size| (5461..=5462).contains(size)), "{sizes:?}");
     let mut followed: Vec<usize> = [0, 1, 3].iter().map(|ix| replicas_of(&cluster, *ix).len()).collect();
@@ -212,7 +185,7 @@ fn a_removal_that_is_killed_at_any_moment_is_ended_by_the_next_run() {
     let mut cluster = shards(4, 0);
     let gateway = Gateway::start(cluster.addrs());
     fill(&gateway, 6000);
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     let (first, leaver, id) = (at(&cluster, 1), at(&cluster, 0), node_id(&mut cluster.client(0)));
     let mut kills = 0u64;
     wait_until("a run is left to end by itself", || {
@@ -230,7 +203,7 @@ fn a_removal_that_is_killed_at_any_moment_is_ended_by_the_next_run() {
     });
     assert!(kills > 2, "it was killed {kills} times only");
     expect(&run(&["check", &first, "--replicas", "0"]), 0, "Nothing is wrong");
-    assert!(digest(&cluster) == before, "keys were lost or changed");
+    assert!(digest(cluster.addrs()) == before, "keys were lost or changed");
     assert_eq!(knowing(&cluster, &[1, 2, 3], &id), [0usize; 0]);
     expect_reset(&mut cluster, 0, &id);
 }
@@ -240,7 +213,7 @@ fn a_removal_that_is_interrupted_leaves_nothing_half_way_and_says_how_to_go_on()
     let cluster = shards(4, 0);
     let gateway = Gateway::start(cluster.addrs());
     fill(&gateway, 30_000);
-    let before = digest(&cluster);
+    let before = digest(cluster.addrs());
     let (first, leaver) = (at(&cluster, 0), at(&cluster, 3));
     let mut child = slotgate(&["remove", &leaver, &first, "--yes"])
         .stdout(Stdio::piped())
@@ -257,7 +230,7 @@ fn a_removal_that_is_interrupted_leaves_nothing_half_way_and_says_how_to_go_on()
     expect(&run(&["check", &first, "--replicas", "0"]), 0, "Nothing is wrong");
     assert!(slot_count(cluster.addrs()[3]) > 0);
     expect(&run(&["remove", &leaver, &first, "--yes"]), 0, "Removed");
-    assert!(digest(&cluster) == before, "keys were lost or changed");
+    assert!(digest(cluster.addrs()) == before, "keys were lost or changed");
 }
 
 #[test]

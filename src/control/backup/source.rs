@@ -43,7 +43,7 @@ pub struct Giver {
 
 /// Forgets silent addresses that were named to us, but where no node says that a member is.
 pub fn keep_members(view: &mut View) {
-    let View { nodes, silent } = view;
+    let View { nodes, silent, .. } = view;
     let told = |addr| {
         let views = nodes.iter().map(|node| &node.view);
         views.flat_map(|view| view.members().map(|line| line.addr(view.asked))).any(|told| told == Some(addr))

@@ -48,6 +48,13 @@ pub const KNOWLEDGE: &[Knowledge] = &[
         &["slotgate fix {any}"],
     ),
     known(
+        "stray-keys",
+        Error,
+        "a move was broken off by hand (CLUSTER SETSLOT STABLE), or slots were given to another node without their \
+         keys; the repair brings the keys to the owner",
+        &["slotgate fix {any}"],
+    ),
+    known(
         "disagreement",
         Error,
         "the news of a change is still on its way, or does not get through between some nodes; if it stays, give the \

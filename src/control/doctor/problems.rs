@@ -17,7 +17,10 @@ fn fact(view: &View, problem: &Problem) -> Fact {
         Problem::Silent { addr, .. }
         | Problem::NotServing { addr }
         | Problem::SplitShard { viewer: addr } => fact.with_node("node", *addr),
-        Problem::Uncovered { .. } | Problem::Disagreement { .. } | Problem::Open { .. } => fact,
+        Problem::Uncovered { .. }
+        | Problem::StrayKeys(_)
+        | Problem::Disagreement { .. }
+        | Problem::Open { .. } => fact,
         Problem::Unknown { viewer, member, .. } | Problem::OtherRole { viewer, member, .. } => {
             meet(fact, *viewer, Some(*member))
         }

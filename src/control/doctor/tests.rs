@@ -41,7 +41,7 @@ fn observation(me: u8, at: [u8; 6]) -> Observation {
 }
 
 fn placed(at: [u8; 6]) -> View {
-    View { nodes: (1..=6).map(|me| observation(me, at)).collect(), silent: Vec::new() }
+    View { nodes: (1..=6).map(|me| observation(me, at)).collect(), ..View::default() }
 }
 
 fn found(view: &View) -> Vec<Finding> {

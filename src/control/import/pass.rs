@@ -17,6 +17,15 @@ use std::collections::HashSet;
 /// How many keys a turn has, at least where there are more.
 const TURN: usize = 5_000;
 
+/// How far a walk over all keys of all sources has come.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// The source it is at.
+    at: usize,
+    /// The next keys of that source.
+    cursor: Cursor,
+}
+
 /// What comparing some keys gave.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
@@ -29,18 +38,10 @@ pub(super) struct Compared {
 impl Import {
     /// Brings every key of every source, and meanwhile those that are written.
     pub(super) async fn bring_all(&mut self, tell: &mut impl FnMut(Event)) -> Result<(), ImportError> {
-        for at in 0..self.sources.len() {
-            let mut cursor = Cursor::default();
-            loop {
-                self.check_stop()?;
-                self.bring_written(at, tell).await?;
-                let (keys, next) = self.next_keys(at, cursor).await?;
-                self.bring(at, keys, false, tell).await?;
-                cursor = next;
-                if cursor.is_end() {
-                    break;
-                }
-            }
+        let mut walk = Walk::default();
+        while let Some((at, keys)) = self.next_turn(&mut walk).await? {
+            self.bring_written(at, tell).await?;
+            self.bring(at, keys, false, tell).await?;
         }
         Ok(())
     }
@@ -48,24 +49,34 @@ impl Import {
     /// Compares every key, and has those copied again that differ; then looks for keys that were brought
     /// and that the source has lost meanwhile.
     pub(super) async fn mend_all(&mut self, tell: &mut impl FnMut(Event)) -> Result<(), ImportError> {
-        for at in 0..self.sources.len() {
-            let mut cursor = Cursor::default();
-            loop {
-                self.check_stop()?;
-                self.bring_written(at, tell).await?;
-                let (keys, next) = self.next_keys(at, cursor).await?;
-                let count = keys.len() as u64;
-                let compared = self.compare(at, keys).await?;
-                tell(Event::Step { keys: count - compared.differing.len() as u64, bytes: 0 });
-                self.sources[at].add(compared.differing.into_iter().map(|(key, _)| key));
-                cursor = next;
-                if cursor.is_end() {
-                    break;
-                }
-            }
+        let mut walk = Walk::default();
+        while let Some((at, keys)) = self.next_turn(&mut walk).await? {
+            self.bring_written(at, tell).await?;
+            let count = keys.len() as u64;
+            let compared = self.compare(at, keys).await?;
+            tell(Event::Step { keys: count - compared.differing.len() as u64, bytes: 0 });
+            self.sources[at].add(compared.differing.into_iter().map(|(key, _)| key));
         }
         self.sweep().await?;
         self.bring_all_written(tell).await
+    }
+
+    /// The keys of the next turn and their source; `None` when the walk has been at every key of every source.
+    pub(super) async fn next_turn(
+        &mut self,
+        walk: &mut Walk,
+    ) -> Result<Option<(usize, Vec<Bytes>)>, ImportError> {
+        let at = walk.at;
+        if at == self.sources.len() {
+            return Ok(None);
+        }
+        self.check_stop()?;
+        let (keys, next) = self.next_keys(at, std::mem::take(&mut walk.cursor)).await?;
+        if next.is_end() {
+            walk.at += 1;
+        }
+        walk.cursor = next;
+        Ok(Some((at, keys)))
     }
 
     /// Has keys looked at again that were brought and that the source has no more.

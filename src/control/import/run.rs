@@ -2,6 +2,7 @@
 
 use super::brought::{Brought, Label};
 use super::open::{count_types, open};
+use super::pass::Walk;
 use super::source::{Cursor, Source};
 use super::target::Target;
 use super::verify::Verification;
@@ -140,23 +141,15 @@ impl Import {
 
     /// Keys that both sides have with different values.
     async fn find_conflicts(&mut self) -> Result<(), ImportError> {
-        for at in 0..self.sources.len() {
-            let mut cursor = Cursor::default();
-            loop {
-                self.check_stop()?;
-                let (keys, next) = self.next_keys(at, cursor).await?;
-                let present = self.target.present(&mut self.loader, keys).await?;
-                let compared = self.compare(at, present).await?;
-                // Of those that cannot be compared, none may be lost.
-                self.outlook.conflicts += compared.differing.len() as u64 + compared.unclear;
-                let room = SHOWN.saturating_sub(self.outlook.examples.len());
-                let differing = compared.differing.into_iter().map(|(key, _)| key);
-                self.outlook.examples.extend(differing.take(room));
-                cursor = next;
-                if cursor.is_end() {
-                    break;
-                }
-            }
+        let mut walk = Walk::default();
+        while let Some((at, keys)) = self.next_turn(&mut walk).await? {
+            let present = self.target.present(&mut self.loader, keys).await?;
+            let compared = self.compare(at, present).await?;
+            // Of those that cannot be compared, none may be lost.
+            self.outlook.conflicts += compared.differing.len() as u64 + compared.unclear;
+            let room = SHOWN.saturating_sub(self.outlook.examples.len());
+            let differing = compared.differing.into_iter().map(|(key, _)| key);
+            self.outlook.examples.extend(differing.take(room));
         }
         Ok(())
     }

@@ -157,6 +157,21 @@ enum State {
     Failed,
 }
 
+/// Whether the node is moving slots by itself, in either dialect; one that has no such jobs has none.
+///
+/// # Errors
+/// It does not answer.
+pub async fn has_jobs(asked: &mut NodeClient) -> Result<bool, NodeError> {
+    for dialect in [Dialect::Valkey, Dialect::Redis] {
+        match jobs(asked, dialect).await {
+            Ok(jobs) if jobs.iter().any(|job| job.state == State::Active) => return Ok(true),
+            Ok(_) | Err(NodeError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
 async fn jobs(asked: &mut NodeClient, dialect: Dialect) -> Result<Vec<Job>, NodeError> {
     let question = match dialect {
         Dialect::Valkey => words(["CLUSTER", "GETSLOTMIGRATIONS"]),

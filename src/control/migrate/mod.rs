@@ -15,6 +15,7 @@ mod speed;
 pub mod unfinished;
 mod way;
 
+pub use atomic::has_jobs;
 pub use journey::{Journey, JourneyError, ready_holders};
 pub use speed::Speed;
 

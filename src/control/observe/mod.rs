@@ -13,7 +13,7 @@ pub use answer::{Answer, Facts, HealSettings, Link, ask_all, ask_facts};
 pub use info::{ClusterInfo, Memory, NodeInfo, Release, Role};
 pub use node_line::{Direction, Flags, NodeLine, NodeLineError, OpenSlot, parse_nodes};
 pub use settings::{Settings, observe_settings, read_settings};
-pub use slot_keys::{SlotKeys, observe_slot_keys};
+pub use slot_keys::{SlotKeys, count_slot_keys, observe_slot_keys};
 pub use slot_loads::observe_slot_loads;
 
 use super::node_client::{NodeClient, NodeError, Reply};

@@ -29,13 +29,20 @@ pub async fn observe_slot_keys(
         let (credentials, slots) = (credentials.clone(), slots.to_vec());
         counting.spawn(async move {
             let mut client = NodeClient::connect(addr, &credentials, limit).await?;
-            Ok((id, count(&mut client, &slots).await?))
+            Ok((id, count_slot_keys(&mut client, &slots).await?))
         });
     }
     counting.join_all().await.into_iter().collect()
 }
 
-async fn count(client: &mut NodeClient, slots: &[Slot]) -> Result<BTreeMap<Slot, u64>, NodeError> {
+/// Counts the keys that one node holds of these slots; those without any are left out.
+///
+/// # Errors
+/// It does not answer, or refuses to count.
+pub async fn count_slot_keys(
+    client: &mut NodeClient,
+    slots: &[Slot],
+) -> Result<BTreeMap<Slot, u64>, NodeError> {
     let mut counts = BTreeMap::new();
     for batch in slots.chunks(BATCH) {
         let numbers: Vec<String> = batch.iter().map(Slot::to_string).collect();

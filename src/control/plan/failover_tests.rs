@@ -38,7 +38,7 @@ fn id(n: u8) -> NodeId {
 
 fn view(nodes: &[(u8, u64, bool)]) -> View {
     let nodes = nodes.iter().map(|(n, offset, is_link_up)| observation(*n, *offset, *is_link_up)).collect();
-    View { nodes, silent: Vec::new() }
+    View { nodes, ..View::default() }
 }
 
 const ALL: [(u8, u64, bool); 6] =

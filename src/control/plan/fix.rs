@@ -55,6 +55,7 @@ impl Reason {
 pub fn doubtful(view: &View) -> Vec<Slot> {
     let mut slots = uncovered(view);
     slots.extend(open_slots(view).map(|(_, open)| open.slot));
+    slots.extend(view.strays.iter().flat_map(|stray| &stray.slots).flat_map(|range| range.slots()));
     slots.into_iter().collect()
 }
 
@@ -75,7 +76,7 @@ enum Verdict {
     Leave(Reason),
 }
 
-/// Decides for every open and every uncovered slot; slots in `allowed` may lose keys.
+/// Decides for every slot that is open, uncovered or has stray keys; slots in `allowed` may lose keys.
 pub fn fix(view: &View, keys: &SlotKeys, allowed: &[SlotRange]) -> Fix {
     let uncovered = uncovered(view);
     let mut fix = Fix::default();

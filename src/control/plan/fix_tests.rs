@@ -41,7 +41,7 @@ fn view(first: &str, open: &[(u8, String)], silent: &[u8]) -> View {
         Observation { view, info: NodeInfo::default() }
     };
     let nodes = (1..=4).filter(|n| !silent.contains(n)).map(observe).collect();
-    View { nodes, silent: Vec::new() }
+    View { nodes, ..View::default() }
 }
 
 const ALL: &str = "0-5460";
@@ -157,8 +157,7 @@ fn nodes_without_any_slot_are_no_cluster_to_repair() {
     let lone = format!("{:040x} {}@16379 myself,master - 0 0 0 connected\n", 1, addr(1));
     let cluster = ClusterInfo::default();
     let lone = NodeView::new(addr(1), cluster, parse_nodes(&lone).unwrap()).unwrap();
-    let view =
-        View { nodes: vec![Observation { view: lone, info: NodeInfo::default() }], silent: Vec::new() };
+    let view = View { nodes: vec![Observation { view: lone, info: NodeInfo::default() }], ..View::default() };
     let fix = fix(&view, &SlotKeys::new(), &[SlotRange::new(0, 16383).unwrap()]);
     assert_eq!((fix.actions.len(), &fix.refused[0].reason), (0, &Reason::NoCluster));
 }

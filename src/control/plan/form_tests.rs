@@ -49,7 +49,7 @@ fn observe(models: &[Model]) -> View {
             info: NodeInfo { keys: models[me].keys, is_cluster: true, ..NodeInfo::default() },
         }
     };
-    View { nodes: (0..models.len()).map(observation).collect(), silent: Vec::new() }
+    View { nodes: (0..models.len()).map(observation).collect(), ..View::default() }
 }
 
 /// What an action does to real nodes.

@@ -17,6 +17,8 @@ pub mod heal_rescue;
 pub mod placement;
 pub mod rebalance;
 pub mod rebalance_loads;
+#[cfg(test)]
+mod rebalance_model;
 pub mod remove;
 mod replaced;
 mod scaled_in;

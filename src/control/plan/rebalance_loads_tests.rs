@@ -1,58 +1,23 @@
 //! What every plan by keys or bytes keeps to, whatever the slots hold.
 
 use super::*;
-use crate::control::action::Party;
+use crate::control::plan::rebalance_model::{
+    apply, check_moves, deal, holder, moved, range, slots_of, three,
+};
 use proptest::prelude::*;
-
-fn holder(ix: usize, slots: Vec<SlotRange>, weight: u32) -> Holder {
-    let id = format!("{ix:040x}").parse().unwrap();
-    Holder { node: Party { id, addr: ([10, 0, 0, 1], 7000 + ix as u16).into() }, slots, weight }
-}
-
-fn range(start: u16, end: u16) -> SlotRange {
-    SlotRange::new(start, end).unwrap()
-}
 
 fn keys(of: impl Fn(u16) -> u64) -> Loads {
     Loads { unit: Unit::Keys, slots: Slot::all().map(|slot| of(slot.number())).collect() }
-}
-
-/// Who owns what after the moves, each of which takes slots from who owns them.
-fn apply(holders: &[Holder], moves: &[Move]) -> Vec<Holder> {
-    let mut owner: BTreeMap<Slot, usize> = BTreeMap::new();
-    for (ix, holder) in holders.iter().enumerate() {
-        owner.extend(holder.slots.iter().flat_map(|range| range.slots()).map(|slot| (slot, ix)));
-    }
-    let place = |party: Party| holders.iter().position(|holder| holder.node == party).unwrap();
-    for step in moves {
-        for slot in step.ranges.iter().flat_map(|range| range.slots()) {
-            assert_eq!(owner.insert(slot, place(step.target)), Some(place(step.source)), "slot {slot}");
-        }
-    }
-    let slots = |ix| SlotRange::cover(owner.iter().filter(|(_, of)| **of == ix).map(|(slot, _)| *slot));
-    holders.iter().enumerate().map(|(ix, holder)| Holder { slots: slots(ix), ..holder.clone() }).collect()
-}
-
-fn slots_of(holder: &Holder) -> Vec<Slot> {
-    holder.slots.iter().flat_map(|range| range.slots()).collect()
 }
 
 fn held(holders: &[Holder], loads: &Loads) -> Vec<u64> {
     holders.iter().map(|holder| slots_of(holder).into_iter().map(|slot| loads.of(slot)).sum()).collect()
 }
 
-fn moved(moves: &[Move]) -> usize {
-    moves.iter().map(Move::count).sum()
-}
-
 #[test]
 fn a_fourth_shard_gets_a_quarter_of_the_keys_in_few_ranges() {
-    let holders = [
-        holder(1, vec![range(0, 5460)], 1),
-        holder(2, vec![range(5461, 10922)], 1),
-        holder(3, vec![range(10923, 16383)], 1),
-        holder(4, vec![], 1),
-    ];
+    let mut holders = three();
+    holders.push(holder(4, vec![], 1));
     // 50 to 69 keys in two of three slots, in no order.
     let loads = keys(|slot| if slot % 3 == 0 { 0 } else { 50 + u64::from(slot) * 7919 % 20 });
     let moves = rebalance_loads(&holders, &loads, 2).unwrap();
@@ -92,20 +57,7 @@ fn clusters() -> impl Strategy<Value = (Vec<Holder>, Loads)> {
     let loads = prop::collection::vec(load, 200);
     (2..5usize, pieces, prop::collection::vec(0..4u32, 5), loads).prop_map(
         |(nodes, pieces, weights, loads)| {
-            let mut slots = vec![Vec::new(); nodes];
-            let mut all = Slot::all().take(loads.len());
-            for (owner, len) in pieces {
-                let piece: Vec<Slot> = all.by_ref().take(len).collect();
-                if owner < nodes {
-                    slots[owner].extend(piece);
-                }
-            }
-            slots[0].extend(all);
-            let holders = slots.into_iter().zip(weights).enumerate();
-            let mut holders: Vec<Holder> =
-                holders.map(|(ix, (slots, weight))| holder(ix, SlotRange::cover(slots), weight)).collect();
-            holders[1].weight = holders[1].weight.max(1);
-            (holders, Loads { unit: Unit::Bytes, slots: loads })
+            (deal(nodes, loads.len(), pieces, weights), Loads { unit: Unit::Bytes, slots: loads })
         },
     )
 }
@@ -117,14 +69,7 @@ proptest! {
         tolerance in 0..20u8,
     ) {
         let moves = rebalance_loads(&holders, &loads, tolerance).unwrap();
-        let after = apply(&holders, &moves);
-        let mut all: Vec<Slot> = moves.iter().flat_map(|step| &step.ranges).flat_map(|range| range.slots()).collect();
-        all.sort_unstable();
-        all.dedup();
-        prop_assert_eq!(all.len(), moved(&moves), "a slot moves once");
-        let count = |holders: &[Holder]| holders.iter().map(|holder| slots_of(holder).len()).sum::<usize>();
-        prop_assert_eq!(count(&after), count(&holders));
-        prop_assert!(after.iter().all(|holder| holder.weight > 0 || holder.slots.is_empty()));
+        let after = check_moves(&holders, &moves)?;
         let keeps_one = |(before, after): (&Holder, &Holder)| {
             before.weight == 0 || before.slots.is_empty() || !after.slots.is_empty()
         };

@@ -1,45 +1,11 @@
 //! What every plan of moves keeps to, whatever the cluster looks like.
 
 use super::*;
-use crate::topology::NodeId;
+use crate::control::plan::rebalance_model::{apply, check_moves, deal, holder, moved, range, three};
 use proptest::prelude::*;
-
-fn holder(ix: usize, slots: Vec<SlotRange>, weight: u32) -> Holder {
-    let id = format!("{ix:040x}").parse().unwrap();
-    Holder { node: Party { id, addr: ([10, 0, 0, 1], 7000 + ix as u16).into() }, slots, weight }
-}
-
-fn range(start: u16, end: u16) -> SlotRange {
-    SlotRange::new(start, end).unwrap()
-}
-
-/// Who owns what after the moves.
-fn apply(holders: &[Holder], moves: &[Move]) -> Vec<Holder> {
-    let mut owner: BTreeMap<Slot, NodeId> = BTreeMap::new();
-    for holder in holders {
-        owner.extend(holder.slots.iter().flat_map(|range| range.slots()).map(|slot| (slot, holder.node.id)));
-    }
-    for step in moves {
-        owner.extend(step.ranges.iter().flat_map(|range| range.slots()).map(|slot| (slot, step.target.id)));
-    }
-    let slots = |id| SlotRange::cover(owner.iter().filter(|(_, of)| **of == id).map(|(slot, _)| *slot));
-    holders.iter().map(|holder| Holder { slots: slots(holder.node.id), ..holder.clone() }).collect()
-}
 
 fn sizes(holders: &[Holder]) -> Vec<usize> {
     holders.iter().map(|holder| count(&holder.slots)).collect()
-}
-
-fn moved(moves: &[Move]) -> usize {
-    moves.iter().map(Move::count).sum()
-}
-
-fn three() -> Vec<Holder> {
-    vec![
-        holder(1, vec![range(0, 5460)], 1),
-        holder(2, vec![range(5461, 10922)], 1),
-        holder(3, vec![range(10923, 16383)], 1),
-    ]
 }
 
 #[test]
@@ -88,22 +54,8 @@ fn a_count_is_taken_from_the_source_beside_the_target() {
 /// A cluster whose slots lie in any pieces, a few of them owned by nobody.
 fn clusters() -> impl Strategy<Value = Vec<Holder>> {
     let pieces = prop::collection::vec((0..9usize, 1..3000usize), 1..60);
-    (2..8usize, pieces, prop::collection::vec(0..4u32, 8)).prop_map(|(nodes, pieces, weights)| {
-        let mut slots = vec![Vec::new(); nodes];
-        let mut all = Slot::all();
-        for (owner, len) in pieces {
-            let piece: Vec<Slot> = all.by_ref().take(len).collect();
-            if owner < nodes {
-                slots[owner].extend(piece);
-            }
-        }
-        slots[0].extend(all);
-        let holders = slots.into_iter().zip(weights).enumerate();
-        let mut holders: Vec<Holder> =
-            holders.map(|(ix, (slots, weight))| holder(ix, SlotRange::cover(slots), weight)).collect();
-        holders[1].weight = holders[1].weight.max(1);
-        holders
-    })
+    (2..8usize, pieces, prop::collection::vec(0..4u32, 8))
+        .prop_map(|(nodes, pieces, weights)| deal(nodes, usize::from(SLOTS), pieces, weights))
 }
 
 /// The fewest moves to any rounding of the shares, by trying all of them.
@@ -130,20 +82,7 @@ proptest! {
     fn a_plan_moves_the_fewest_slots_once_and_leaves_each_with_one_owner(holders in clusters()) {
         let moves = rebalance(&holders, 0).unwrap();
         prop_assert_eq!(moved(&moves), least(&holders));
-        for step in &moves {
-            let source = holders.iter().find(|holder| holder.node == step.source).unwrap();
-            let owned = |slot| source.slots.iter().any(|range| range.start <= slot && slot <= range.end);
-            prop_assert!(step.ranges.iter().flat_map(|range| range.slots()).all(owned));
-            prop_assert!(step.source != step.target);
-        }
-        let mut slots: Vec<Slot> =
-            moves.iter().flat_map(|step| &step.ranges).flat_map(|range| range.slots()).collect();
-        slots.sort_unstable();
-        slots.dedup();
-        prop_assert_eq!(slots.len(), moved(&moves), "a slot moves once");
-        let after = apply(&holders, &moves);
-        prop_assert_eq!(sizes(&after).iter().sum::<usize>(), sizes(&holders).iter().sum::<usize>());
-        prop_assert!(after.iter().all(|holder| holder.weight > 0 || holder.slots.is_empty()));
+        let after = check_moves(&holders, &moves)?;
         prop_assert_eq!(rebalance(&after, 0).unwrap(), vec![]);
     }
 

@@ -74,7 +74,7 @@ fn observation(me: &Member, members: &[Member], failed: &[u8], keys: u64) -> Obs
 fn view(members: &[Member], silent: &[u8]) -> View {
     let answering = members.iter().filter(|member| !silent.contains(&member.n));
     let nodes = answering.map(|member| observation(member, members, silent, 0)).collect();
-    View { nodes, silent: Vec::new() }
+    View { nodes, ..View::default() }
 }
 
 fn removal(view: &View, n: u8, allowed: Allowed) -> Result<Plan, Refusal> {
@@ -204,18 +204,18 @@ fn who_was_forgotten_by_some_or_all_is_forgotten_by_the_others_and_reset() {
     let sees = |member: &Member, knows: bool| observation(member, if knows { &all } else { &FOUR }, &[], 0);
     let mut nodes: Vec<Observation> = FOUR.iter().map(|member| sees(member, member.n > 6)).collect();
     nodes.push(observation(&leaver, &all, &[], 70));
-    let planned = removal(&View { nodes: nodes.clone(), silent: Vec::new() }, 9, NOTHING).unwrap();
+    let planned = removal(&View { nodes: nodes.clone(), ..View::default() }, 9, NOTHING).unwrap();
     assert_eq!(shown(&planned), ["let 2 nodes forget 00000000", "reset and empty 127.0.0.3:7009"]);
     for (node, member) in nodes.iter_mut().zip(&FOUR) {
         *node = sees(member, false);
     }
-    let seen = View { nodes: nodes.clone(), silent: Vec::new() };
+    let seen = View { nodes: nodes.clone(), ..View::default() };
     assert!(!problems(&seen, None).is_empty());
     let planned = removal(&seen, 9, NOTHING).unwrap();
     assert_eq!(shown(&planned), ["reset and empty 127.0.0.3:7009"]);
     // The copy of a primary that is gone.
     nodes[8] = observation(&replica(9, 3, 77), &[replica(9, 3, 77)], &[], 70);
-    let seen = View { nodes, silent: Vec::new() };
+    let seen = View { nodes, ..View::default() };
     assert_eq!(removal(&seen, 9, NOTHING), Err(Refusal::LostPrimary(addr(&leaver))));
     assert!(removal(&seen, 9, ALL).is_ok());
 }

@@ -102,30 +102,13 @@ const CONSUMERS_3: Part = Repeat(&[Text, Bytes(8), Bytes(8), OWN_PENDING]);
 // how many were ever added; groups of name, last id, from the second on entries read, pending, consumers.
 const STREAM_1: &[Part] =
     &[ENTRIES, Number, Number, Number, Repeat(&[Text, Number, Number, PENDING, CONSUMERS])];
-const STREAM_2: &[Part] = &[
-    ENTRIES,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Repeat(&[Text, Number, Number, Number, PENDING, CONSUMERS]),
-];
-const STREAM_3: &[Part] = &[
-    ENTRIES,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Number,
-    Repeat(&[Text, Number, Number, Number, PENDING, CONSUMERS_3]),
-];
+const STREAM_2: &[Part] = &stream(&[Text, Number, Number, Number, PENDING, CONSUMERS]);
+const STREAM_3: &[Part] = &stream(&[Text, Number, Number, Number, PENDING, CONSUMERS_3]);
+
+/// A stream from the second on, with groups such as this.
+const fn stream(group: &'static [Part]) -> [Part; 10] {
+    [ENTRIES, Number, Number, Number, Number, Number, Number, Number, Number, Repeat(group)]
+}
 
 /// The shape of a type in an RDB of this version.
 pub fn shape_of(kind: u8, version: u16) -> Option<&'static Shape> {

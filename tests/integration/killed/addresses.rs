@@ -1,12 +1,13 @@
 //! The manager, killed after each change of a late repair of addresses, and followed by another one.
 
 use super::super::support::client::Client;
+use super::super::support::digest::digest;
 use super::super::support::gateway::Gateway;
 use super::super::support::killer::{Changes, after_each};
 use super::super::support::program::{bootstrap, expect, run, slotgate};
 use super::super::support::real_cluster::RealCluster;
 use super::super::support::wait_until;
-use super::{contents, expect_each, expect_whole, fill, in_turns, quiet, shape};
+use super::{expect_each, expect_whole, fill, in_turns, quiet, shape};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -47,7 +48,7 @@ fn addresses_are_repaired_whichever_step_was_the_last_one_of_a_killed_manager() 
         let names: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
         expect(&run(&["add", &names[3], &names[0], "--yes", "--replica-of", &names[0]]), 0, "Added");
         fill(&addrs[..3], 300);
-        let (keys, expected) = (contents(&addrs), by_place(&addrs));
+        let (keys, expected) = (digest(&addrs), by_place(&addrs));
         let files = tempfile::tempdir().unwrap();
         let (seeds, journal) = (files.path().join("nodes.txt"), files.path().join("journal.json"));
         let mut is_other = false;
@@ -77,7 +78,7 @@ fn addresses_are_repaired_whichever_step_was_the_last_one_of_a_killed_manager() 
             wait_until("all is as it was", || by_place(&addrs) == expected);
             drop(gateway);
             assert_eq!(by_place(&addrs), expected, "killed after {limit} changes");
-            assert_eq!(contents(&addrs), keys, "killed after {limit} changes");
+            assert_eq!(digest(&addrs), keys, "killed after {limit} changes");
             ended
         })
     });
