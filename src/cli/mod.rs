@@ -31,9 +31,9 @@ mod serve;
 mod set_timeout;
 mod status;
 mod switch_all_from;
-mod table;
 
 use crate::config::Settings;
+use crate::control::table;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::process::ExitCode;
 

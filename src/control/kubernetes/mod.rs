@@ -3,10 +3,21 @@
 //! The only place that speaks to the API server. Whatever fails here is told and tried again; what was
 //! learned last stays in use, and nothing of a client's command ever waits for it.
 
+mod config_map;
+mod events;
+mod journal;
+mod news;
 mod read;
+mod reporter;
+mod status;
+mod trouble;
 mod watch;
 
-pub use watch::{WatchStatus, watch};
+pub use journal::Journal;
+pub use reporter::Reporter;
+pub use status::{Written, read_status, status_name};
+pub use trouble::{Trouble, WatchStatus};
+pub use watch::watch;
 
 use kube::Client;
 use std::fmt;

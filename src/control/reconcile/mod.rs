@@ -19,6 +19,7 @@ use super::observe::{Answer, ask_all};
 use super::plan::heal::{Case, Finding, Plan, heal};
 use super::pods::Pods;
 use super::problem::problems;
+use super::status::status as status_of;
 use super::survey::Survey;
 use super::view::Silent;
 use crate::backend::{Backoff, Credentials};
@@ -175,6 +176,7 @@ impl Manager {
         let held = self.held();
         let is_healthy =
             problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
+        self.status.saw(status_of(&survey.view));
         self.status.planned(&plan, problems, is_healthy, held);
         if is_healthy {
             self.journal.mended();
