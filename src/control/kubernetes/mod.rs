@@ -114,6 +114,8 @@ impl Place {
         let unknown = |error: &dyn std::error::Error| KubernetesError::Unknown(chain(error));
         let mut found = kube::Config::infer().await.map_err(|error| unknown(&error))?;
         found.connect_timeout = Some(REQUEST_LIMIT);
+        // Fifteen tries would hide a busy API server for minutes; whoever asks tries again by itself.
+        found.default_retry = false;
         let namespace = config.namespace.clone().unwrap_or_else(|| found.default_namespace.clone());
         let client = Client::try_from(found).map_err(|error| unknown(&error))?;
         Ok(Place { client, namespace, stateful_set: config.stateful_set.clone(), port: config.port })
