@@ -1,14 +1,15 @@
 //! `slotgate status`: the cluster in one table, once or again and again.
 
-use super::table::{Table, bytes};
+use super::status_in_kubernetes::{self, InKubernetes};
 use super::{Exit, Output, nodes};
 use crate::backend::Credentials;
 use crate::config::Span;
+use crate::control::discover::Seed;
 use crate::control::doctor::{Finding, diagnose};
-use crate::control::problem::join;
-use crate::control::status::{Member, ShardStatus, Status, status, verdict};
+use crate::control::report;
+use crate::control::status::{Status, status, verdict};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Show shards, nodes, keys, memory and replication in one table
@@ -18,14 +19,28 @@ use std::io::{self, IsTerminal as _, Write as _};
   slotgate status redis-0:6379 --watch
   slotgate status redis-0:6379 --output json | jq -r '.shards[].members[].address'
   slotgate status redis-0:6379 --watch --every 10s --output json >> status.jsonl
+  slotgate status --kubernetes --namespace tool-env
+  kubectl exec deploy/slotgate -- slotgate status --kubernetes
 
 MEMORY is what a node uses, of its limit where it has one. LAG is how many bytes of its primary's writes a
 replica lacked at that moment. The last line is the verdict; 'slotgate doctor' explains it and says how to
-repair what is wrong. Exit code 0: healthy; 1: something is wrong. SLOTGATE_USER and SLOTGATE_PASSWORD count
+repair what is wrong.
+
+With --kubernetes no node is asked: the leading gateway of a StatefulSet ('slotgate serve --kubernetes --manage')
+writes what it sees, plans and finds into the ConfigMap slotgate-status (slotgate-status-NAME for a StatefulSet
+NAME that is not called redis), and that is shown, with its age. One that nobody has written for a minute counts
+as wrong.
+
+Exit code 0: healthy; 1: something is wrong. SLOTGATE_USER and SLOTGATE_PASSWORD count
 as for 'serve'.")]
 pub struct Args {
+    /// Nodes to begin with; one that answers is enough
+    #[arg(value_name = "HOST:PORT", required_unless_present = "kubernetes")]
+    nodes: Vec<Seed>,
     #[command(flatten)]
-    cluster: nodes::Cluster,
+    login: nodes::Login,
+    #[command(flatten)]
+    kubernetes: InKubernetes,
     /// Show it again and again, until it is interrupted
     #[arg(long)]
     watch: bool,
@@ -38,7 +53,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let credentials = args.cluster.login.credentials()?;
+    let credentials = args.login.credentials()?;
     nodes::runtime()?.block_on(async {
         if !args.watch {
             let (is_healthy, shown) = look(&args, &credentials).await?;
@@ -67,7 +82,10 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn look(args: &Args, credentials: &Credentials) -> anyhow::Result<(bool, String)> {
-    let view = args.cluster.observe(credentials).await?;
+    if args.kubernetes.is_meant() {
+        return status_in_kubernetes::look(&args.kubernetes, args.output, args.watch).await;
+    }
+    let view = nodes::reach(&nodes::resolve(&args.nodes, nodes::LIMIT).await?, credentials).await?;
     let (status, findings) = (status(&view), diagnose(&view, &BTreeMap::new(), None));
     let (is_healthy, line) = verdict(&status, &findings);
     let shown = match (args.output, args.watch) {

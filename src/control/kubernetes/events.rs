@@ -7,9 +7,8 @@
 use super::news::{Item, News};
 use super::{KubernetesError, Reporter};
 use crate::control::host::host_name;
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
@@ -37,7 +36,7 @@ pub(super) async fn tell(reporter: &Reporter) {
         let mut items = news.learn(&report, Instant::now()).into_iter();
         while let Some(item) = items.next() {
             let written = write(reporter, &uid, &item).await;
-            reporter.note(RESOURCE, written.as_ref().err());
+            reporter.troubles.note("Events", written.as_ref().err());
             if written.is_err() {
                 [item].iter().chain(items.as_slice()).for_each(|item| news.failed(item));
                 sleep(REST).await;
@@ -50,30 +49,30 @@ pub(super) async fn tell(reporter: &Reporter) {
 async fn write(reporter: &Reporter, uid: &str, item: &Item) -> Result<(), KubernetesError> {
     let place = &reporter.place;
     let now = Timestamp::now();
-    let host = host_name();
-    // Both fields must say something.
-    let instance = if host.is_empty() { "slotgate".into() } else { host };
     let event = Event {
         metadata: ObjectMeta {
             name: Some(format!("{}.{:x}", place.stateful_set, now.as_nanosecond())),
             namespace: Some(place.namespace.clone()),
             ..ObjectMeta::default()
         },
-        event_time: Some(MicroTime(now)),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        count: Some(1),
         type_: Some(if item.is_warning { "Warning" } else { "Normal" }.into()),
         reason: Some(item.reason.clone()),
         action: Some(item.action.into()),
-        note: Some(item.note.clone()),
-        regarding: Some(ObjectReference {
+        message: Some(item.note.clone()),
+        involved_object: ObjectReference {
             api_version: Some("apps/v1".into()),
             kind: Some("StatefulSet".into()),
             name: Some(place.stateful_set.clone()),
             namespace: Some(place.namespace.clone()),
             uid: Some(uid.to_string()),
             ..ObjectReference::default()
-        }),
-        reporting_controller: Some("slotgate.dev/slotgate".into()),
-        reporting_instance: Some(instance),
+        },
+        source: Some(EventSource { component: Some("slotgate".into()), host: None }),
+        reporting_component: Some("slotgate".into()),
+        reporting_instance: Some(host_name()),
         ..Event::default()
     };
     let events: Api<Event> = Api::namespaced(place.client.clone(), &place.namespace);

@@ -15,9 +15,9 @@ mod watch;
 
 pub use journal::Journal;
 pub use reporter::Reporter;
-pub use status::{Written, read_status, status_name};
-pub use trouble::{Trouble, WatchStatus};
-pub use watch::watch;
+pub use status::{Lack, Written, lack, read_status, status_name};
+pub use trouble::Troubles;
+pub use watch::{WatchStatus, watch};
 
 use kube::Client;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Reporter: tells Kubernetes' users what the manager sees and does: by Events, and by a ConfigMap with the
 //! status. Only the leader's word is told.
 
-use super::trouble::{Trouble, WatchStatus};
-use super::{KubernetesError, Place, events, status};
+use super::trouble::Troubles;
+use super::{Place, events, status};
 use crate::control::discover::PodsWatch;
 use crate::control::reconcile::ManageStatus;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ pub struct Reporter {
     pub pods: PodsWatch,
     /// Whether this one leads, where several gateways elect one; without it, it always does.
     pub leads: Option<watch::Receiver<bool>>,
-    /// Where is told what cannot be told.
-    pub status: Arc<WatchStatus>,
+    /// What cannot be told.
+    pub troubles: Arc<Troubles>,
 }
 
 impl Reporter {
@@ -31,10 +31,5 @@ impl Reporter {
 
     pub(super) fn is_leading(&self) -> bool {
         self.leads.as_ref().is_none_or(|leads| *leads.borrow())
-    }
-
-    /// How an attempt to tell something went.
-    pub(super) fn note(&self, what: &'static str, error: Option<&KubernetesError>) {
-        self.status.set(what, error.map(Trouble::of));
     }
 }

@@ -11,6 +11,10 @@ use crate::control::pods::Pods;
 use crate::control::reconcile::{Phase, Report, Told};
 use crate::control::report;
 use crate::control::status::{Status, verdict};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -59,7 +63,7 @@ pub(super) async fn keep(reporter: &Reporter) {
             continue;
         }
         let written = write(&map, show(&report, &seen, &pods, SystemTime::now()), last.is_some()).await;
-        reporter.note("the status", written.as_ref().err());
+        reporter.troubles.note("the status", written.as_ref().err());
         last = written.is_ok().then(|| (now, Instant::now()));
         if written.is_err() {
             sleep(REST).await;
@@ -99,8 +103,10 @@ fn steady(report: &Report, seen: &Status, pods: &Pods) -> Value {
 
 /// The ConfigMap's text.
 fn show(report: &Report, seen: &Status, pods: &Pods, now: SystemTime) -> BTreeMap<String, String> {
+    let (mut summary, leader) = (summary(report, seen), host_name());
+    cut(&mut summary);
+    let report = &shorten(report.clone());
     let updated = humantime::format_rfc3339_seconds(now).to_string();
-    let (summary, leader) = (summary(report, seen), host_name());
     let mut json = json!({
         "healthy": report.is_healthy,
         "phase": report.phase,
@@ -108,10 +114,10 @@ fn show(report: &Report, seen: &Status, pods: &Pods, now: SystemTime) -> BTreeMa
         "updated": updated,
         "leader": leader,
         "shards": report::shards(seen, Some(pods)),
-        "problems": first(&report.problems),
-        "findings": first(&report.findings),
-        "plan": first(&report.plan),
-        "actions": &report.actions[report.actions.len().saturating_sub(MOST)..],
+        "problems": report.problems,
+        "findings": report.findings,
+        "plan": report.plan,
+        "actions": report.actions,
     });
     let mut nodes = report::table(seen, Some(pods));
     let (problems, plan) = (problems(report), plan(report));
@@ -161,9 +167,9 @@ fn counted(number: usize, thing: &str) -> String {
 
 fn problems(report: &Report) -> String {
     let mut text = String::new();
-    for told in first(&report.problems).iter().chain(first(&report.findings)) {
+    for told in report.problems.iter().chain(&report.findings) {
         let mark = if told.is_wrong { "wrong" } else { "note" };
-        text += &format!("{mark}: {} ({})\n", cut(&told.text), told.kind);
+        text += &format!("{mark}: {} ({})\n", told.text, told.kind);
         if let Some(command) = &told.command {
             text += &format!("  what may help: {command}\n");
         }
@@ -172,24 +178,35 @@ fn problems(report: &Report) -> String {
 }
 
 fn plan(report: &Report) -> String {
-    let steps = first(&report.plan).iter();
-    or_none(steps.map(|step| format!("{} ({})\n", cut(&step.action), step.reason)).collect())
+    or_none(report.plan.iter().map(|step| format!("{} ({})\n", step.action, step.reason)).collect())
 }
 
 fn or_none(text: String) -> String {
     if text.is_empty() { "none\n".into() } else { text }
 }
 
-fn first<T>(items: &[T]) -> &[T] {
-    &items[..items.len().min(MOST)]
+/// As much as a person reads.
+fn shorten(mut report: Report) -> Report {
+    for told in [&mut report.problems, &mut report.findings] {
+        told.truncate(MOST);
+        told.iter_mut().for_each(|told| cut(&mut told.text));
+    }
+    report.plan.truncate(MOST);
+    report.plan.iter_mut().for_each(|step| cut(&mut step.action));
+    // Of those the newest.
+    report.actions.drain(..report.actions.len().saturating_sub(MOST));
+    for done in &mut report.actions {
+        cut(&mut done.action);
+        done.error.iter_mut().for_each(cut);
+    }
+    report
 }
 
-/// A line as long as a person reads.
-fn cut(text: &str) -> String {
+fn cut(text: &mut String) {
     const LINE: usize = 1000;
-    match text.char_indices().nth(LINE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
+    if let Some((end, _)) = text.char_indices().nth(LINE) {
+        text.truncate(end);
+        text.push('…');
     }
 }
 
@@ -216,6 +233,35 @@ pub struct Written {
 pub async fn read_status(place: &Place) -> Result<Option<Written>, KubernetesError> {
     let data = ConfigMap::new(place, status_name(&place.stateful_set)).load().await?;
     Ok(data.map(|data| written(&data)))
+}
+
+/// What is not there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Lack {
+    Namespace,
+    /// With the names of those that are.
+    StatefulSet(Vec<String>),
+}
+
+/// What of the place is not there, if anything is missing.
+///
+/// # Errors
+/// The API server is of no use.
+pub async fn lack(place: &Place) -> Result<Option<Lack>, KubernetesError> {
+    let sets: Api<StatefulSet> = Api::namespaced(place.client.clone(), &place.namespace);
+    let found = sets.get_opt(&place.stateful_set).await;
+    let found = found.map_err(|error| KubernetesError::of(&error, "get", "statefulsets"))?;
+    if found.is_some() {
+        return Ok(None);
+    }
+    // Most may not ask for namespaces; then nothing is known of them.
+    let namespaces: Api<Namespace> = Api::all(place.client.clone());
+    if matches!(namespaces.get_opt(&place.namespace).await, Ok(None)) {
+        return Ok(Some(Lack::Namespace));
+    }
+    let others = sets.list(&ListParams::default().limit(MOST as u32)).await;
+    let others = others.map_err(|error| KubernetesError::of(&error, "list", "statefulsets"))?;
+    Ok(Some(Lack::StatefulSet(others.into_iter().filter_map(|set| set.metadata.name).collect())))
 }
 
 fn written(data: &BTreeMap<String, String>) -> Written {

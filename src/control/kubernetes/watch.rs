@@ -3,7 +3,6 @@
 //! A watch that breaks is begun anew, and what was learned last stays in use meanwhile.
 
 use super::read::{read_pod, read_set, selector};
-use super::trouble::{Trouble, WatchStatus};
 use super::{KubernetesError, Place};
 use crate::control::pods::{Pod, Pods};
 use futures_util::stream::{BoxStream, StreamExt as _};
@@ -13,8 +12,31 @@ use kube::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch::Sender;
+
+/// Whether the API server tells of changes, for operators.
+#[derive(Debug, Default)]
+pub struct WatchStatus(Mutex<Option<String>>);
+
+impl WatchStatus {
+    /// Why nothing is learned of changes; `None` when all is well.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, trouble: Option<String>) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*last, &trouble) {
+            (Some(_), None) => tracing::info!(reason = "kubernetes", "the API server tells of pods again"),
+            (before, Some(now)) if before.as_ref() != Some(now) => {
+                tracing::warn!(reason = "kubernetes", "{now}; what was learned last stays in use");
+            }
+            _ => {}
+        }
+        *last = trouble;
+    }
+}
 
 /// Tells `pods` of everything until `cancelled` completes.
 pub async fn watch(
@@ -30,9 +52,6 @@ pub async fn watch(
         () = watched.run() => {}
     }
 }
-
-/// What the watch's troubles go by.
-const WATCH: &str = "pods";
 
 type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
@@ -88,11 +107,10 @@ impl Watch {
         }
         if self.set.is_none() && self.listed_set.is_none() {
             let Place { namespace, stateful_set, .. } = &self.place;
-            let text = format!(
+            self.status.set(Some(format!(
                 "there is no StatefulSet {stateful_set} in namespace {namespace}: name the one that the nodes run in \
                  with --statefulset and --namespace"
-            );
-            self.status.set(WATCH, Some(Trouble { kind: "no-stateful-set", text }));
+            )));
         }
         self.tell();
     }
@@ -108,7 +126,7 @@ impl Watch {
             Event::InitDone => self.found = self.listing.take().unwrap_or_default(),
         }
         if self.listing.is_none() && self.set.is_some() {
-            self.status.set(WATCH, None);
+            self.status.set(None);
         }
         self.tell();
     }
@@ -148,7 +166,7 @@ impl Watch {
                 message: "the API server gave no resourceVersion".into(),
             },
         };
-        self.status.set(WATCH, Some(Trouble::of(&said)));
+        self.status.set(Some(said.to_string()));
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::{
     heal_addresses, heal_delays, heal_guard, heal_leavers, heal_links, heal_newcomers, heal_orphans,
+    heal_pods,
 };
 use crate::control::action::Action;
 use crate::control::memory::Memory;
@@ -72,6 +73,7 @@ impl Plan {
 pub fn heal(case: Case<'_>) -> Plan {
     let mut plan = Plan::default();
     strangers(case, &mut plan);
+    heal_pods::find(case, &mut plan);
     // Addresses first: every other step is told by a node that must find the others.
     let wrong = heal_addresses::Wrong::find(case.survey);
     heal_guard::raise(case, &mut plan);
