@@ -3,6 +3,7 @@
 //! The only place that speaks to the API server. Whatever fails here is told and tried again; what was
 //! learned last stays in use, and nothing of a client's command ever waits for it.
 
+mod client;
 mod config_map;
 mod events;
 mod journal;
@@ -13,6 +14,7 @@ mod status;
 mod trouble;
 mod watch;
 
+pub use client::client;
 pub use journal::Journal;
 pub use reporter::Reporter;
 pub use status::{Lack, Written, lack, read_status, status_name};
@@ -21,10 +23,6 @@ pub use watch::{WatchStatus, watch};
 
 use kube::Client;
 use std::fmt;
-use std::time::Duration;
-
-/// An API server that takes longer for one request is taken for gone.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// The tutorial's StatefulSet, and Redis' port.
 pub const STATEFUL_SET: &str = "redis";
@@ -111,13 +109,9 @@ impl Place {
     /// # Errors
     /// Neither is there, or it cannot be read.
     pub async fn find(config: &Config) -> Result<Place, KubernetesError> {
-        let unknown = |error: &dyn std::error::Error| KubernetesError::Unknown(chain(error));
-        let mut found = kube::Config::infer().await.map_err(|error| unknown(&error))?;
-        found.connect_timeout = Some(REQUEST_LIMIT);
-        // Fifteen tries would hide a busy API server for minutes; whoever asks tries again by itself.
-        found.default_retry = false;
+        let found = kube::Config::infer().await.map_err(|error| KubernetesError::Unknown(chain(&error)))?;
         let namespace = config.namespace.clone().unwrap_or_else(|| found.default_namespace.clone());
-        let client = Client::try_from(found).map_err(|error| unknown(&error))?;
+        let client = client(found)?;
         Ok(Place { client, namespace, stateful_set: config.stateful_set.clone(), port: config.port })
     }
 

@@ -141,3 +141,65 @@ async fn while_the_api_server_is_down_what_was_told_last_stays_and_then_it_goes_
     watched.expect("what changed meanwhile", |pods| is_at(pods, 2, ip(60))).await;
     watched.expect_no_trouble().await;
 }
+
+#[tokio::test]
+async fn a_missing_right_is_named_by_verb_and_resource_until_it_is_given() {
+    for (verb, resource) in
+        [("list", "statefulsets"), ("watch", "statefulsets"), ("list", "pods"), ("watch", "pods")]
+    {
+        let kube = start();
+        kube.forbid(verb, resource);
+        let mut watched = Watched::new(&kube);
+        let right = format!("Role {verb} {resource}");
+        watched.expect_trouble(&["the API server allows it not", &right, "system:serviceaccount"]).await;
+        kube.allow(verb, resource);
+        watched.expect("all pods", has_all).await;
+        watched.expect_no_trouble().await;
+    }
+}
+
+#[tokio::test]
+async fn a_busy_or_ill_api_server_is_asked_again() {
+    for (code, words) in [(429, "too many requests"), (500, "etcdserver")] {
+        let kube = start();
+        kube.fail_with(Some(code));
+        let mut watched = Watched::new(&kube);
+        watched.expect_trouble(&["cannot list statefulsets", words]).await;
+        kube.fail_with(None);
+        watched.expect("all pods", has_all).await;
+        watched.expect_no_trouble().await;
+    }
+}
+
+#[tokio::test]
+async fn a_silent_api_server_is_told_of_and_the_watch_goes_on_when_it_speaks() {
+    let kube = start();
+    kube.hang(true);
+    let mut watched = Watched::new(&kube);
+    watched.expect_trouble(&["cannot list statefulsets", "no answer within"]).await;
+    kube.hang(false);
+    watched.expect("all pods", has_all).await;
+    watched.expect_no_trouble().await;
+}
+
+#[tokio::test]
+async fn without_the_stateful_set_it_is_said_what_to_name() {
+    let kube = FakeKube::start();
+    let mut watched = Watched::new(&kube);
+    let sentence = "there is no StatefulSet redis in namespace tool-env";
+    watched.expect_trouble(&[sentence, "--statefulset and --namespace"]).await;
+    kube.put("statefulsets", stateful_set("redis", 1));
+    kube.put("pods", pod("redis", 0, 0, ip(0)));
+    watched.expect("the pod", |pods| pods.is_complete() && is_at(pods, 0, ip(0))).await;
+    watched.expect_no_trouble().await;
+    // With `--cascade=orphan` the pods stay.
+    kube.remove("statefulsets", "redis");
+    watched
+        .expect("it is gone, and nobody counts as missing", |pods| pods.set.is_none() && !pods.is_complete())
+        .await;
+    assert!(is_at(&watched.pods.borrow(), 0, ip(0)));
+    watched.expect_trouble(&[sentence]).await;
+    kube.put("statefulsets", stateful_set("redis", 1));
+    watched.expect("it is back", |pods| pods.set.is_some() && is_at(pods, 0, ip(0))).await;
+    watched.expect_no_trouble().await;
+}

@@ -83,9 +83,7 @@ impl FakeKube {
     pub fn client(&self) -> kube::Client {
         let mut config = kube::Config::new(self.url().parse().unwrap());
         config.default_namespace = NAMESPACE.into();
-        // As `Place::find` does: what goes wrong is told, not waited out.
-        config.default_retry = false;
-        kube::Client::try_from(config).unwrap()
+        slotgate::control::kubernetes::client(config).unwrap()
     }
 
     /// A file for `KUBECONFIG`.
