@@ -3,6 +3,8 @@
 //! Only wires: each part owns its own work. The order is the order of starting and, backwards, of
 //! ending.
 
+mod report;
+
 use crate::admin::{self, AdminError};
 use crate::command::Table;
 use crate::config::Config;
@@ -84,11 +86,14 @@ pub async fn run(mut config: Config) -> Result<(), AppError> {
     if let Some(place) = &config.kubernetes {
         let place = Place::find(place).await?;
         let (teller, pods) = watch::channel(Arc::new(Pods::default()));
-        let watched = kubernetes::watch(place, teller, Arc::new(WatchStatus::default()), stopped());
+        let watch_status = Arc::new(WatchStatus::default());
+        let watched = kubernetes::watch(place.clone(), teller, watch_status.clone(), stopped());
         shutdown.spawn("kubernetes", watched);
         config.refresh.pods = Some(pods.clone());
-        if let Some(manage) = &mut config.manage {
-            manage.pods = Some(pods);
+        if let (Some(config), Some(manage)) = (&mut config.manage, &manage) {
+            config.pods = Some(pods);
+            let reporter = report::through(config, place, manage.clone(), watch_status);
+            shutdown.spawn("report", reporter.run(stopped()));
         }
     }
     let refresh::Config { credentials, limit, .. } = config.refresh.clone();

@@ -30,10 +30,11 @@ mod restore;
 mod serve;
 mod set_timeout;
 mod status;
+mod status_in_kubernetes;
 mod switch_all_from;
-mod table;
 
 use crate::config::Settings;
+use crate::control::table;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -113,6 +114,7 @@ pub enum Output {
   slotgate remove redis-6:6379 redis-0:6379
   slotgate import --from old-redis:6379 redis-0:6379
   slotgate status redis-0:6379 --watch
+  slotgate status --kubernetes --namespace tool-env
   slotgate doctor redis-0:6379
   slotgate fix redis-0:6379
   slotgate failover redis-3:6379 redis-0:6379

@@ -1,14 +1,15 @@
 //! `slotgate status`: the cluster in one table, once or again and again.
 
-use super::table::{Table, bytes};
+use super::status_in_kubernetes::{self, InKubernetes};
 use super::{Exit, Output, nodes};
 use crate::backend::Credentials;
 use crate::config::Span;
+use crate::control::discover::Seed;
 use crate::control::doctor::{Finding, diagnose};
-use crate::control::problem::join;
-use crate::control::status::{Member, ShardStatus, Status, status, verdict};
+use crate::control::report;
+use crate::control::status::{Status, status, verdict};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Show shards, nodes, keys, memory and replication in one table
@@ -18,14 +19,28 @@ use std::io::{self, IsTerminal as _, Write as _};
   slotgate status redis-0:6379 --watch
   slotgate status redis-0:6379 --output json | jq -r '.shards[].members[].address'
   slotgate status redis-0:6379 --watch --every 10s --output json >> status.jsonl
+  slotgate status --kubernetes --namespace tool-env
+  kubectl exec deploy/slotgate -- slotgate status --kubernetes
 
 MEMORY is what a node uses, of its limit where it has one. LAG is how many bytes of its primary's writes a
 replica lacked at that moment. The last line is the verdict; 'slotgate doctor' explains it and says how to
-repair what is wrong. Exit code 0: healthy; 1: something is wrong. SLOTGATE_USER and SLOTGATE_PASSWORD count
+repair what is wrong.
+
+With --kubernetes no node is asked: the leading gateway of a StatefulSet ('slotgate serve --kubernetes --manage')
+writes what it sees, plans and finds into the ConfigMap slotgate-status (slotgate-status-NAME for a StatefulSet
+NAME that is not called redis), and that is shown, with its age. One that nobody has written for a minute counts
+as wrong.
+
+Exit code 0: healthy; 1: something is wrong. SLOTGATE_USER and SLOTGATE_PASSWORD count
 as for 'serve'.")]
 pub struct Args {
+    /// Nodes to begin with; one that answers is enough
+    #[arg(value_name = "HOST:PORT", required_unless_present = "kubernetes")]
+    nodes: Vec<Seed>,
     #[command(flatten)]
-    cluster: nodes::Cluster,
+    login: nodes::Login,
+    #[command(flatten)]
+    kubernetes: InKubernetes,
     /// Show it again and again, until it is interrupted
     #[arg(long)]
     watch: bool,
@@ -38,7 +53,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    let credentials = args.cluster.login.credentials()?;
+    let credentials = args.login.credentials()?;
     nodes::runtime()?.block_on(async {
         if !args.watch {
             let (is_healthy, shown) = look(&args, &credentials).await?;
@@ -67,12 +82,15 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn look(args: &Args, credentials: &Credentials) -> anyhow::Result<(bool, String)> {
-    let view = args.cluster.observe(credentials).await?;
+    if args.kubernetes.is_meant() {
+        return status_in_kubernetes::look(&args.kubernetes, args.output, args.watch).await;
+    }
+    let view = nodes::reach(&nodes::resolve(&args.nodes, nodes::LIMIT).await?, credentials).await?;
     let (status, findings) = (status(&view), diagnose(&view, &BTreeMap::new(), None));
     let (is_healthy, line) = verdict(&status, &findings);
     let shown = match (args.output, args.watch) {
         (Output::Text, _) => {
-            let mut shown = text(&status) + &line;
+            let mut shown = report::table(&status, None) + &line;
             if let Some(any) = view.nodes.first().filter(|_| !is_healthy) {
                 shown += &format!(" 'slotgate doctor {}' says how to repair it.", any.view.asked);
             }
@@ -84,95 +102,12 @@ async fn look(args: &Args, credentials: &Credentials) -> anyhow::Result<(bool, S
     Ok((is_healthy, shown))
 }
 
-fn text(status: &Status) -> String {
-    let mut table = Table::new(&[
-        "SLOTS", "COUNT", "NODE", "ID", "ROLE", "KEYS", "MEMORY", "LINK", "LAG", "VERSION", "NOTE",
-    ]);
-    // Where there is one host only, nobody is misplaced.
-    let hosts =
-        status.shards.iter().flat_map(|shard| &shard.members).filter_map(|member| Some(member.addr?.ip()));
-    let has_hosts = hosts.collect::<BTreeSet<_>>().len() > 1;
-    for shard in &status.shards {
-        for (ix, member) in shard.members.iter().enumerate() {
-            let (slots, count) = match ix {
-                0 => (ranges(shard), shard.slot_count().to_string()),
-                _ => (String::new(), String::new()),
-            };
-            table.push([vec![slots, count], cells(member, has_hosts)].concat());
-        }
-    }
-    table.text()
-}
-
-/// At most this many ranges; a table with hundreds is read by nobody.
-const RANGES: usize = 3;
-
-fn ranges(shard: &ShardStatus) -> String {
-    match shard.slots.len() {
-        0 => "none".into(),
-        count if count > RANGES => {
-            format!("{} and {} more", join(&shard.slots[..RANGES], " "), count - RANGES)
-        }
-        _ => join(&shard.slots, " "),
-    }
-}
-
-fn cells(member: &Member, has_hosts: bool) -> Vec<String> {
-    let addr = member.addr.map_or_else(|| "?".into(), |addr| addr.to_string());
-    let role = if member.is_primary { "primary" } else { "replica" };
-    let mut cells = vec![addr, member.id.short().into(), role.into()];
-    let mut notes = Vec::new();
-    match &member.state {
-        Some(state) => {
-            let memory = match state.memory.max {
-                0 => bytes(state.memory.used),
-                max => format!("{} of {}", bytes(state.memory.used), bytes(max)),
-            };
-            let link = state.is_link_up.map_or("", |is_up| if is_up { "up" } else { "DOWN" });
-            let lag = state.lag.map_or_else(String::new, bytes);
-            cells.extend([state.keys.to_string(), memory, link.into(), lag, state.server.clone()]);
-        }
-        None => {
-            cells.extend(std::iter::repeat_n(String::new(), 5));
-            notes.push("DOES NOT ANSWER");
-        }
-    }
-    if member.is_beside_primary && has_hosts {
-        notes.push("on its primary's host");
-    }
-    cells.push(notes.join(", "));
-    cells
-}
-
 fn to_json(status: &Status, findings: &[Finding], is_healthy: bool, line: &str) -> Value {
-    let member = |member: &Member| {
-        let state = member.state.as_ref();
-        json!({
-            "address": member.addr.map(|addr| addr.to_string()),
-            "id": member.id.as_str(),
-            "role": if member.is_primary { "primary" } else { "replica" },
-            "answers": state.is_some(),
-            "keys": state.map(|state| state.keys),
-            "memory_bytes": state.map(|state| state.memory.used),
-            "memory_limit_bytes": state.map(|state| state.memory.max).filter(|max| *max > 0),
-            "link": state.and_then(|state| state.is_link_up).map(|is_up| if is_up { "up" } else { "down" }),
-            "lag_bytes": state.and_then(|state| state.lag),
-            "server": state.map(|state| state.server.as_str()),
-            "on_primarys_host": member.is_beside_primary,
-        })
-    };
-    let shard = |shard: &ShardStatus| {
-        json!({
-            "slots": shard.slots.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "slot_count": shard.slot_count(),
-            "members": shard.members.iter().map(member).collect::<Vec<_>>(),
-        })
-    };
     let finding = |finding: &Finding| json!({ "kind": finding.kind, "severity": finding.severity.to_string(), "text": finding.text });
     json!({
         "healthy": is_healthy,
         "verdict": line,
-        "shards": status.shards.iter().map(shard).collect::<Vec<_>>(),
+        "shards": report::shards(status, None),
         "findings": findings.iter().map(finding).collect::<Vec<_>>(),
     })
 }

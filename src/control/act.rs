@@ -71,8 +71,8 @@ pub enum ActError {
 #[derive(Debug, thiserror::Error)]
 #[error("could not {action}: {source}")]
 pub struct StepError {
-    action: Box<Action>,
-    source: ActError,
+    pub action: Box<Action>,
+    pub source: ActError,
 }
 
 /// Carries actions out on the nodes of one cluster.

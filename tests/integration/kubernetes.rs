@@ -1,6 +1,8 @@
 //! Kubernetes through kube's real client and a fake API server: what its bad days do to slotgate.
 
+mod journal;
 mod pods;
+mod report;
 
 use super::support::fake_kube::{FakeKube, NAMESPACE};
 use slotgate::control::kubernetes::{Config, Place};

@@ -256,4 +256,12 @@ fn a_primary_that_comes_back_without_its_keys_follows_the_replica_that_has_them(
     assert!(manager.has_done("data-lost"));
     assert_eq!(Client::connect(addrs[3]).call_text(&["GET", &key]), "$1\r\n1\r\n");
     manager.wait_healthy();
+
+    // Nor does another empty node at its primary's address take a replica's keys away.
+    let key = write_to(addrs[1]);
+    cluster.lose_volume(1, addrs[1], false);
+    manager.tell(|pods| pods.pods[1].uid = "uid-started-again".into());
+    wait_until("its replica has taken over", || is_primary(addrs[4]) && follows(addrs[1], addrs[4]));
+    assert_eq!(Client::connect(addrs[4]).call_text(&["GET", &key]), "$1\r\n1\r\n");
+    manager.wait_healthy();
 }

@@ -1,9 +1,9 @@
 //! Entry: what a journal says, and its text. Pure but for the clock and the own name.
 
+use crate::control::host::host_name;
 use crate::topology::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const VERSION: u32 = 1;
@@ -127,8 +127,7 @@ fn seconds_since_1970() -> u64 {
 }
 
 fn own_name() -> String {
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}:{}", host.trim(), std::process::id())
+    format!("{}:{}", host_name(), std::process::id())
 }
 
 /// Node ids as texts.

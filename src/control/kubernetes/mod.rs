@@ -4,10 +4,21 @@
 //! learned last stays in use, and nothing of a client's command ever waits for it.
 
 mod client;
+mod config_map;
+mod events;
+mod journal;
+mod news;
 mod read;
+mod reporter;
+mod status;
+mod trouble;
 mod watch;
 
 pub use client::client;
+pub use journal::Journal;
+pub use reporter::Reporter;
+pub use status::{Lack, Written, lack, read_status, status_name};
+pub use trouble::Troubles;
 pub use watch::{WatchStatus, watch};
 
 use kube::Client;

@@ -88,7 +88,7 @@ fn forming(case: Case<'_>, nodes: &[Observation], set: &StatefulSet) -> Result<O
         );
         return Err(Why(text, None));
     }
-    let view = View { nodes: nodes.to_vec(), silent: Vec::new() };
+    let view = View { nodes: nodes.to_vec(), ..View::default() };
     let plan = match form_shards(&view, |_| Ok(primaries))? {
         Formation::Needed(plan) if !plan.actions.is_empty() => plan,
         _ => return Ok(None),
@@ -150,7 +150,7 @@ fn nodes_of(case: Case<'_>, pods: &Pods) -> View {
         node.view.asked = pod.addr?;
         Some(node)
     });
-    View { nodes: nodes.collect(), silent: Vec::new() }
+    View { nodes: nodes.collect(), ..View::default() }
 }
 
 fn is_empty(node: &Observation) -> bool {

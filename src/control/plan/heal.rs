@@ -6,7 +6,7 @@
 use super::first_start::{self, Forming};
 use super::{
     departures, heal_addresses, heal_delays, heal_guard, heal_leavers, heal_links, heal_newcomers,
-    heal_orphans, heal_rescue, replaced, scaled_in,
+    heal_orphans, heal_pods, heal_rescue, replaced, scaled_in,
 };
 use crate::control::action::Action;
 use crate::control::memory::Memory;
@@ -80,6 +80,7 @@ impl Plan {
 /// Plans what heals the cluster.
 pub fn heal(case: Case<'_>) -> Plan {
     let mut plan = Plan::default();
+    heal_pods::find(case, &mut plan);
     if first_start::heal(case, &mut plan) {
         return plan;
     }

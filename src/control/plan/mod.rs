@@ -13,6 +13,7 @@ mod heal_leavers;
 mod heal_links;
 mod heal_newcomers;
 pub mod heal_orphans;
+pub mod heal_pods;
 pub mod heal_rescue;
 pub mod placement;
 pub mod rebalance;

@@ -3,6 +3,11 @@
 //! A node's id lives on its pod's volume, and the volume belongs to the pod's name. When another node answers
 //! in the pod of that name, the volume was lost; when the StatefulSet has no pod of that name any more, it was
 //! scaled in.
+//!
+//! Where the new node has the address of the old one (a container that was started again without its volume),
+//! a replica of the old one, which dials addresses and not ids, soon copies its emptiness. Between the two are
+//! seconds (`repl-diskless-sync-delay`, 5 s by default): the replica is elected at once for that reason too.
+//! With a delay of 0 nobody can be as fast; only a volume that holds `nodes.conf` and data prevents it.
 
 use super::heal::{Case, Plan};
 use crate::topology::NodeId;

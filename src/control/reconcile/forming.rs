@@ -1,12 +1,13 @@
 //! Carries a first start out: the plan's steps as `slotgate bootstrap` does them, told as all other steps are.
 
 use super::Manager;
-use crate::control::act::Acted;
+use crate::control::act::{Acted, StepError};
 use crate::control::action::Action;
-use crate::control::bootstrap::{self, BootstrapError, Progress};
+use crate::control::bootstrap::{self, Progress};
 use crate::control::migrate::Stop;
 use crate::control::plan::first_start::Forming;
 use crate::control::plan::heal::{Plan, Step};
+use crate::control::run_error::RunError;
 use std::time::Duration;
 use tokio::time::interval;
 
@@ -79,11 +80,11 @@ impl Manager {
                 tracing::info!(reason = REASON, "the cluster is formed");
                 0
             }
-            Err(BootstrapError::Act { action, source }) => {
+            Err(RunError::Step(StepError { action, source })) => {
                 self.status.acted(&first(*action), &Err(source));
                 1
             }
-            Err(BootstrapError::Stopped) => {
+            Err(RunError::Stopped) => {
                 self.tell(under_way);
                 0
             }

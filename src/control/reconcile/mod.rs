@@ -10,18 +10,21 @@ mod relieve;
 mod status;
 
 use status::Held;
-pub use status::{Done, ManageStatus, Phase, Report};
+pub use status::{Done, ManageStatus, Phase, Planned, Report, Told};
 
 use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::{Named, Pause, PodsWatch, Seed};
 use super::journal::{File, Journal, Store};
+use super::kubernetes::{Troubles, WatchStatus};
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
 use super::plan::departures;
 use super::plan::heal::{Case, Finding, Plan, heal};
+use super::plan::heal_pods;
 use super::pods::Pods;
 use super::problem::problems;
+use super::status::status as status_of;
 use super::survey::Survey;
 use super::view::Silent;
 use crate::backend::{Backoff, Credentials};
@@ -62,6 +65,8 @@ pub struct Config {
     pub seed_file: Option<PathBuf>,
     /// The nodes' pods, where Kubernetes tells of them.
     pub pods: Option<PodsWatch>,
+    /// What the API server is of no use for, where there is one.
+    pub kubernetes: Option<(Arc<WatchStatus>, Arc<Troubles>)>,
     /// Whether this one may act, where several gateways elect one; without it, it always may.
     pub leads: Option<watch::Receiver<bool>>,
     /// While this file exists, nothing is done.
@@ -183,12 +188,14 @@ impl Manager {
         let mut plan =
             heal(Case { survey: &survey, memory: &self.memory, now, listed, pods: pods.as_deref() });
         plan.findings.extend(self.of_journal(&survey));
+        plan.findings.extend(self.of_kubernetes(pods.as_deref()));
         let problems = match survey.view.nodes.is_empty() {
             true => vec![("nobody-answers", "no member of the cluster answers".to_string())],
             false => problems(&survey.view, None).iter().map(|p| (p.kind(), p.to_string())).collect(),
         };
         let held = self.held();
         let is_healthy = problems.is_empty() && plan.is_done() && !plan.findings.iter().any(|f| f.is_wrong);
+        self.status.saw(status_of(&survey.view));
         self.status.planned(&plan, problems, is_healthy, held);
         if is_healthy {
             self.journal.mended();
@@ -301,6 +308,17 @@ impl Manager {
             named.extend(resolved.ok().and_then(Result::ok).into_iter().flatten());
         }
         named
+    }
+
+    /// What there is to say of the API server.
+    fn of_kubernetes(&self, pods: Option<&Pods>) -> Vec<Finding> {
+        let Some((watched, told)) = &self.config.kubernetes else { return Vec::new() };
+        let has_set = pods.is_some_and(|pods| pods.set.is_some());
+        let watched = watched.trouble().map(|text| heal_pods::of_api(text, has_set));
+        watched
+            .into_iter()
+            .chain(told.texts().into_iter().map(|text| heal_pods::of_api(text, true)))
+            .collect()
     }
 
     /// What there is to say of the journal.

@@ -3,9 +3,10 @@
 use super::forming::steps_of;
 use crate::control::act::{ActError, Acted};
 use crate::control::plan::heal::{Plan, Step};
+use crate::control::status::Status;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How many steps are remembered; a repair of six nodes takes about twenty.
@@ -48,6 +49,8 @@ pub struct Told {
     pub text: String,
     /// What a person may run.
     pub command: Option<String>,
+    /// Whether the cluster is not in order because of it.
+    pub is_wrong: bool,
 }
 
 /// One step of a plan.
@@ -60,6 +63,8 @@ pub struct Planned {
 /// A step that was tried.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Done {
+    /// Which one it is since the start, from 1.
+    pub number: u64,
     /// Seconds since 1970.
     pub at: f64,
     pub action: String,
@@ -73,6 +78,8 @@ pub struct Done {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub phase: Phase,
+    /// Whether nothing was wrong at the last look.
+    pub is_healthy: bool,
     /// Since all nodes last agreed that nothing is wrong; `null` before they have once.
     pub healthy_seconds_ago: Option<f64>,
     pub problems: Vec<Told>,
@@ -89,6 +96,8 @@ pub struct ManageStatus(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     phase: Phase,
+    is_healthy: bool,
+    seen: Option<Arc<Status>>,
     healthy_at: Option<Instant>,
     problem_count: usize,
     problems: Vec<Told>,
@@ -103,12 +112,22 @@ impl ManageStatus {
         let inner = self.lock();
         Report {
             phase: inner.phase,
+            is_healthy: inner.is_healthy,
             healthy_seconds_ago: inner.healthy_at.map(|at| at.elapsed().as_secs_f64()),
             problems: inner.problems.clone(),
             findings: inner.findings.clone(),
             plan: inner.plan.clone(),
             actions: inner.actions.iter().cloned().collect(),
         }
+    }
+
+    /// The cluster as it was seen last.
+    pub fn seen(&self) -> Option<Arc<Status>> {
+        self.lock().seen.clone()
+    }
+
+    pub(super) fn saw(&self, status: Status) {
+        self.lock().seen = Some(Arc::new(status));
     }
 
     pub fn is_paused(&self) -> bool {
@@ -157,6 +176,7 @@ impl ManageStatus {
                 kind: finding.kind,
                 text: finding.text.clone(),
                 command: finding.command.clone(),
+                is_wrong: finding.is_wrong,
             })
             .collect();
         for finding in findings.iter().filter(|finding| !inner.findings.contains(finding)) {
@@ -179,8 +199,8 @@ impl ManageStatus {
                 "the cluster's state changed"
             );
         }
-        let told = |(kind, text)| Told { kind, text, command: None };
-        inner.phase = phase;
+        let told = |(kind, text)| Told { kind, text, command: None, is_wrong: true };
+        (inner.phase, inner.is_healthy) = (phase, is_healthy);
         inner.problems = problems.into_iter().take(MOST_TOLD).map(told).collect();
         inner.findings = findings;
         inner.plan = steps;
@@ -204,7 +224,8 @@ impl ManageStatus {
         if inner.actions.len() == REMEMBERED {
             inner.actions.pop_front();
         }
-        inner.actions.push_back(Done { at, action, reason, result, error });
+        let number = inner.steps.values().sum();
+        inner.actions.push_back(Done { number, at, action, reason, result, error });
         result
     }
 

@@ -4,8 +4,8 @@
 
 pub mod both;
 pub mod client;
-pub mod fake_kube;
 pub mod digest;
+pub mod fake_kube;
 pub mod fake_node;
 pub mod gateway;
 pub mod keys;

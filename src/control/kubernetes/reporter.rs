@@ -1,0 +1,35 @@
+//! Reporter: tells Kubernetes' users what the manager sees and does: by Events, and by a ConfigMap with the
+//! status. Only the leader's word is told.
+
+use super::trouble::Troubles;
+use super::{Place, events, status};
+use crate::control::discover::PodsWatch;
+use crate::control::reconcile::ManageStatus;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What is told of, and to whom.
+pub struct Reporter {
+    pub place: Place,
+    pub manage: Arc<ManageStatus>,
+    pub pods: PodsWatch,
+    /// Whether this one leads, where several gateways elect one; without it, it always does.
+    pub leads: Option<watch::Receiver<bool>>,
+    /// What cannot be told.
+    pub troubles: Arc<Troubles>,
+}
+
+impl Reporter {
+    /// Tells until `cancelled` completes.
+    pub async fn run(self, cancelled: impl Future<Output = ()>) {
+        tokio::select! {
+            () = cancelled => {}
+            () = events::tell(&self) => {}
+            () = status::keep(&self) => {}
+        }
+    }
+
+    pub(super) fn is_leading(&self) -> bool {
+        self.leads.as_ref().is_none_or(|leads| *leads.borrow())
+    }
+}
