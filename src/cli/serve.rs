@@ -30,6 +30,10 @@ A manager that is killed is continued by the next one: what is done, the nodes s
 them for a while, they carry a mark of. With --journal-file it also keeps which nodes are of the cluster, so
 that the next one tells them from another cluster's at their old addresses, and says what was cut short.
 
+With --kubernetes and --manage the journal is in the ConfigMap slotgate-journal-STATEFULSET, what is done and
+found is told by Events on the StatefulSet, and the ConfigMap slotgate-status has the status ('slotgate status
+--kubernetes' shows it). 'kubectl annotate statefulset redis slotgate.dev/paused=true' stops all changes.
+
 SIGTERM and SIGINT drain: no new clients, /readyz fails, requests under way are finished within
 --drain-timeout. A second signal ends at once, with exit code 1.")]
 pub struct Args {

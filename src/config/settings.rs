@@ -77,7 +77,7 @@ pub struct Settings {
     pub pause_file: Option<PathBuf>,
 
     /// Where --manage keeps what no node can tell, for the next one should it be killed: which nodes are of
-    /// the cluster, and what was under way
+    /// the cluster, and what was under way [default: with --kubernetes a ConfigMap, else nowhere]
     #[arg(long, value_name = "FILE", help_heading = "Management")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal_file: Option<PathBuf>,
