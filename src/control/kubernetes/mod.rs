@@ -4,11 +4,14 @@
 //! learned last stays in use, and nothing of a client's command ever waits for it.
 
 mod client;
+pub mod lease;
 mod read;
+mod trouble;
 mod watch;
 
 pub use client::client;
-pub use watch::{WatchStatus, watch};
+pub use trouble::{Trouble, WatchStatus};
+pub use watch::watch;
 
 use kube::Client;
 use std::fmt;
