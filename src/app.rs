@@ -95,7 +95,7 @@ pub async fn run(mut config: Config) -> Result<(), AppError> {
         if let (Some(lease), Some(terms), Some(manage)) = (config.lease, terms, &mut config.manage) {
             manage.leads = Some(terms.leadership());
             let ended = async { drop(managed.await) };
-            shutdown.spawn("lease", lease::run(place.clone(), lease, terms, watched.clone(), ended));
+            shutdown.spawn("lease", lease::run(place.clone(), lease, terms, ended));
         }
         shutdown.spawn("kubernetes", kubernetes::watch(place, teller, watched, stopped()));
         config.refresh.pods = Some(pods.clone());

@@ -50,13 +50,13 @@ struct StatusReport {
     /// `null` where nobody is elected.
     leader: Option<Leader>,
     /// `null` without `--kubernetes`.
-    kubernetes: Option<KubernetesReport>,
+    kubernetes: Option<Watching>,
 }
 
 #[derive(Serialize)]
-struct KubernetesReport {
-    /// What the API server is of no use for, each in a sentence.
-    troubles: Vec<String>,
+struct Watching {
+    /// Why the API server does not tell of all changes.
+    trouble: Option<String>,
 }
 
 pub(super) fn routes(state: State) -> Router {
@@ -111,10 +111,7 @@ async fn topology(extract::State(state): extract::State<State>) -> Json<Topology
 async fn status(extract::State(state): extract::State<State>) -> impl IntoResponse {
     match &state.manage {
         Some(manage) => {
-            let kubernetes = state.kubernetes.as_ref().map(|status| {
-                let troubles = status.troubles().into_iter();
-                KubernetesReport { troubles: troubles.map(|trouble| trouble.text).collect() }
-            });
+            let kubernetes = state.kubernetes.as_ref().map(|status| Watching { trouble: status.trouble() });
             let leader = state.terms.as_ref().map(|terms| terms.leader());
             Json(StatusReport { report: manage.report(), leader, kubernetes }).into_response()
         }

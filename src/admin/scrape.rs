@@ -69,9 +69,9 @@ pub fn leader_samples(leader: &Leader) -> [Sample; 2] {
     ]
 }
 
-/// What the API server is of no use for.
+/// Whether the API server tells of changes.
 pub fn kubernetes_sample(status: &WatchStatus) -> Sample {
-    Sample::new(&table::KUBERNETES_TROUBLES, status.troubles().len() as f64)
+    Sample::new(&table::KUBERNETES_WATCHED, f64::from(u8::from(status.trouble().is_none())))
 }
 
 /// The samples of this process, up for `uptime`; what the system does not tell is left out.

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use std::future::pending;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -37,6 +37,7 @@ pub struct Terms {
 struct Seen {
     holder: String,
     transitions: u32,
+    trouble: Option<String>,
 }
 
 /// Who leads, for operators.
@@ -50,6 +51,8 @@ pub struct Leader {
     pub own_name: String,
     /// How often another one came to lead.
     pub transitions: u32,
+    /// Why this one cannot take part in the election.
+    pub trouble: Option<String>,
 }
 
 impl Terms {
@@ -71,20 +74,36 @@ impl Terms {
         } else if before.until.is_some() && term.until.is_none() {
             tracing::warn!(reason = "lease", holder, "this gateway leads no more");
         }
-        let seen = Seen { holder: holder.to_string(), transitions };
-        let mut last = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.holder != seen.holder && seen.holder != self.identity {
+        let mut seen = self.seen();
+        if seen.holder != holder && holder != self.identity {
             tracing::info!(reason = "lease", holder, "another gateway leads, or nobody does");
         }
-        *last = seen;
+        (seen.holder, seen.transitions) = (holder.to_string(), transitions);
+    }
+
+    /// Tells how the last try went: why it failed, if it did.
+    pub fn went(&self, trouble: Option<String>) {
+        let mut seen = self.seen();
+        match (&seen.trouble, &trouble) {
+            (Some(_), None) => tracing::info!(reason = "lease", "takes part in the election again"),
+            (before, Some(now)) if before.as_ref() != Some(now) => {
+                tracing::warn!(reason = "lease", "{now}; without it this gateway serves and does not act");
+            }
+            _ => {}
+        }
+        seen.trouble = trouble;
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn leader(&self) -> Leader {
-        let Seen { holder, transitions } = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Seen { holder, transitions, trouble } = self.seen().clone();
         let is_own = self.terms.borrow().is_running();
         // What it held once and may hold no more is nobody's by its own word.
         let name = Some(holder).filter(|holder| !holder.is_empty() && (is_own || *holder != self.identity));
-        Leader { is_own, name, own_name: self.identity.clone(), transitions }
+        Leader { is_own, name, own_name: self.identity.clone(), transitions, trouble }
     }
 }
 

@@ -133,8 +133,8 @@ table! {
         "1 while this gateway leads and its manager may act, 0 while another may; absent where none is elected.";
     LEADER_TRANSITIONS: Counter Scraped "slotgate_leader_transitions_total" [] COUNT,
         "How often another gateway came to lead, as the Lease counts it; absent where none is elected.";
-    KUBERNETES_TROUBLES: Gauge Scraped "slotgate_kubernetes_troubles" [] COUNT,
-        "Things for which the API server is of no use now, such as a watch or a Lease; absent without --kubernetes.";
+    KUBERNETES_WATCHED: Gauge Scraped "slotgate_kubernetes_watched" [] None,
+        "1 while the API server tells of the pods, 0 while what it told last is used; absent without --kubernetes.";
     READY: Gauge Scraped "slotgate_ready" [] None,
         "1 when /readyz says ready, otherwise 0.";
     BUILD: Gauge Scraped "slotgate_build_info" ["version"] None,

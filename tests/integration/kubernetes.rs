@@ -1,5 +1,7 @@
 //! Kubernetes through kube's real client and a fake API server: what its bad days do to slotgate.
 
+mod gateways;
+mod lease;
 mod pods;
 
 use super::support::fake_kube::{FakeKube, NAMESPACE};

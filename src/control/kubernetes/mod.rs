@@ -6,12 +6,10 @@
 mod client;
 pub mod lease;
 mod read;
-mod trouble;
 mod watch;
 
 pub use client::client;
-pub use trouble::{Trouble, WatchStatus};
-pub use watch::watch;
+pub use watch::{WatchStatus, watch};
 
 use kube::Client;
 use std::fmt;

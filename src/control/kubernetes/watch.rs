@@ -3,7 +3,6 @@
 //! A watch that breaks is begun anew, and what was learned last stays in use meanwhile.
 
 use super::read::{read_pod, read_set, selector};
-use super::trouble::{Trouble, WatchStatus};
 use super::{KubernetesError, Place};
 use crate::backend::Backoff;
 use crate::control::pods::{Pod, Pods};
@@ -17,7 +16,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep};
@@ -34,8 +33,61 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// noticed a little later.
 const WATCH_SECONDS: u32 = 30;
 
-/// What is told of when there is no StatefulSet.
-const THE_SET: &str = "the StatefulSet";
+/// Whether the API server tells of changes, for operators.
+#[derive(Debug, Default)]
+pub struct WatchStatus(Mutex<Troubles>);
+
+#[derive(Debug, Default)]
+struct Troubles {
+    /// By resource: what failed, unless it went well since.
+    failed: BTreeMap<&'static str, Failure>,
+    /// What is not there.
+    absent: Option<String>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    text: String,
+    is_list: bool,
+    at: Instant,
+}
+
+impl WatchStatus {
+    /// Why nothing, or not all, is learned of changes; `None` when all is well.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).text()
+    }
+
+    /// Changes what is known, and tells what that means.
+    fn learn(&self, change: impl FnOnce(&mut Troubles)) {
+        let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = troubles.text();
+        change(&mut troubles);
+        match (before, troubles.text()) {
+            (Some(_), None) => tracing::info!(reason = "kubernetes", "the API server tells of pods again"),
+            (before, Some(now)) if before.as_ref() != Some(&now) => {
+                tracing::warn!(reason = "kubernetes", "{now}; what was learned last stays in use");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Troubles {
+    fn text(&self) -> Option<String> {
+        let texts: Vec<&str> =
+            self.failed.values().map(|failure| failure.text.as_str()).chain(self.absent.as_deref()).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    }
+
+    /// News of this resource came.
+    fn went_well(&mut self, resource: &'static str, is_list: bool) {
+        // A list says nothing of the watch that is to follow.
+        if self.failed.get(resource).is_some_and(|failure| failure.is_list || !is_list) {
+            self.failed.remove(resource);
+        }
+    }
+}
 
 /// Our pauses between tries, as kube's streams want them.
 struct Pauses(Backoff);
@@ -61,16 +113,8 @@ pub async fn watch(
     status: Arc<WatchStatus>,
     cancelled: impl Future<Output = ()>,
 ) {
-    let watched = Watch {
-        place,
-        pods,
-        status,
-        set: None,
-        listed_set: None,
-        found: BTreeMap::new(),
-        listing: None,
-        failed: BTreeMap::new(),
-    };
+    let watched =
+        Watch { place, pods, status, set: None, listed_set: None, found: BTreeMap::new(), listing: None };
     tokio::select! {
         () = cancelled => {}
         () = watched.run() => {}
@@ -90,13 +134,6 @@ struct Watch {
     found: BTreeMap<String, Pod>,
     /// What a list that is not yet complete has named.
     listing: Option<BTreeMap<String, Pod>>,
-    /// By resource: what failed last, unless it went well since.
-    failed: BTreeMap<&'static str, Failure>,
-}
-
-struct Failure {
-    is_list: bool,
-    at: Instant,
 }
 
 impl Watch {
@@ -109,7 +146,9 @@ impl Watch {
         let mut pods: Option<(String, Events<core::Pod>)> = None;
         loop {
             tokio::select! {
-                () = sleep(LOOK_EVERY), if !self.failed.is_empty() => self.forget_quiet(),
+                () = sleep(LOOK_EVERY), if self.status.trouble().is_some() => self.status.learn(|troubles| {
+                    troubles.failed.retain(|_, failure| failure.is_list || failure.at.elapsed() < QUIET);
+                }),
                 event = sets.next() => match event {
                     Some(Ok(event)) => self.see_set(event),
                     Some(Err(error)) => self.fail(&error, "statefulsets"),
@@ -141,14 +180,15 @@ impl Watch {
         }
         let Place { namespace, stateful_set, .. } = &self.place;
         let absent = self.set.is_none().then(|| {
-            let text = format!(
+            format!(
                 "there is no StatefulSet {stateful_set} in namespace {namespace}: name the one that the nodes run in \
                  with --statefulset and --namespace"
-            );
-            Trouble { kind: "no-stateful-set", text }
+            )
         });
-        self.went_well("statefulsets", is_list);
-        self.status.set(THE_SET, absent);
+        self.status.learn(|troubles| {
+            troubles.went_well("statefulsets", is_list);
+            troubles.absent = absent;
+        });
         self.tell();
     }
 
@@ -165,7 +205,7 @@ impl Watch {
             }
             Event::InitDone => self.found = self.listing.take().unwrap_or_default(),
         }
-        self.went_well("pods", is_list);
+        self.status.learn(|troubles| troubles.went_well("pods", is_list));
         self.tell();
     }
 
@@ -202,29 +242,8 @@ impl Watch {
             },
         };
         let is_list = matches!(error, watcher::Error::InitialListFailed(_));
-        self.failed.insert(resource, Failure { is_list, at: Instant::now() });
-        self.status.set(resource, Some(Trouble::of(&said)));
-    }
-
-    /// News of this resource came.
-    fn went_well(&mut self, resource: &'static str, is_list: bool) {
-        // A list says nothing of the watch that is to follow.
-        if self.failed.get(resource).is_some_and(|failure| failure.is_list || !is_list) {
-            self.failed.remove(resource);
-            self.status.set(resource, None);
-        }
-    }
-
-    /// Watches that failed and fail no more are well.
-    fn forget_quiet(&mut self) {
-        let status = &self.status;
-        self.failed.retain(|resource, failure| {
-            let is_failing = failure.is_list || failure.at.elapsed() < QUIET;
-            if !is_failing {
-                status.set(resource, None);
-            }
-            is_failing
-        });
+        let failure = Failure { text: said.to_string(), is_list, at: Instant::now() };
+        self.status.learn(|troubles| drop(troubles.failed.insert(resource, failure)));
     }
 }
 

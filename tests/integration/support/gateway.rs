@@ -4,6 +4,7 @@ use super::client::Client;
 use super::{PATIENCE, end_with_us, wait_until};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -38,10 +39,17 @@ impl Gateway {
     /// Waits only until it accepts clients, whatever the state of the cluster.
     #[track_caller]
     pub fn start_unready(seeds: &[SocketAddr], args: &[&str]) -> Gateway {
+        Gateway::start_in(seeds, args, &[])
+    }
+
+    /// The same, with more variables in its environment.
+    #[track_caller]
+    pub fn start_in(seeds: &[SocketAddr], args: &[&str], environment: &[(&str, &Path)]) -> Gateway {
         let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_slotgate"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
         command.args(["--seed", &seeds.join(",")]).args(args);
+        command.envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = end_with_us(&mut command).spawn().expect("the built slotgate binary starts");
 
@@ -124,6 +132,18 @@ impl Gateway {
     pub fn terminate(&self) {
         // SAFETY: `kill` touches no memory; the child is not waited for yet, so its id is its own.
         unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+    }
+
+    /// Stops it without its knowing, as a machine that runs out of everything does.
+    pub fn freeze(&self) {
+        // SAFETY: as above.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGSTOP) };
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        // SAFETY: as above.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGCONT) };
     }
 
     /// Waits until it has ended.

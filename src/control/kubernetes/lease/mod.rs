@@ -8,7 +8,6 @@ mod rules;
 
 pub use rules::Timing;
 
-use super::trouble::{Trouble, WatchStatus};
 use super::{KubernetesError, Place};
 use crate::control::leadership::{Term, Terms};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -21,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// What the Lease's troubles go by.
+/// The resource, in RBAC's word.
 const LEASE: &str = "leases";
 /// How much longer pauses are at random, so that candidates do not all try at the same moment (client-go's
 /// `JitterFactor`).
@@ -52,16 +51,10 @@ impl Config {
 
 /// Is a candidate until `cancelled` completes, and then gives back what it holds: by then nothing of what a
 /// leader does may be under way any more.
-pub async fn run(
-    place: Place,
-    config: Config,
-    terms: Arc<Terms>,
-    status: Arc<WatchStatus>,
-    cancelled: impl Future<Output = ()>,
-) {
+pub async fn run(place: Place, config: Config, terms: Arc<Terms>, cancelled: impl Future<Output = ()>) {
     let candidate = Candidate::new(config.identity.clone(), config.timing);
     let leases = Api::namespaced(place.client.clone(), &place.namespace);
-    let mut election = Election { place, config, leases, candidate, last: None, terms, status };
+    let mut election = Election { place, config, leases, candidate, last: None, terms };
     tokio::select! {
         () = cancelled => {}
         () = election.run() => {}
@@ -82,7 +75,6 @@ struct Election {
     /// The object as it was seen last.
     last: Option<Lease>,
     terms: Arc<Terms>,
-    status: Arc<WatchStatus>,
 }
 
 /// What came of a request.
@@ -100,8 +92,8 @@ impl Election {
             match tried {
                 // A look is followed by what it leads to.
                 Ok(true) => continue,
-                Ok(false) | Err(Failed::Overtaken) => self.status.set(LEASE, None),
-                Err(Failed::Error(error)) => self.status.set(LEASE, Some(Trouble::of(&error))),
+                Ok(false) | Err(Failed::Overtaken) => self.terms.went(None),
+                Err(Failed::Error(error)) => self.terms.went(Some(error.to_string())),
             }
             let leads = self.candidate.leads_until().is_some();
             let jitter = if leads { 0.0 } else { fastrand::f64() * JITTER };

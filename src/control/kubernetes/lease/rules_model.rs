@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 /// A candidate waits no longer for an answer, as the loop does.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How long the world is unkind, and how long after that somebody must lead: everybody's patience, by the
-/// slowest clock, and some tries.
+/// How long the world is unkind, in milliseconds, and how long after that somebody must lead: who is stopped
+/// still goes on within the first half, and everybody's patience by the slowest clock and some tries take less
+/// than the second.
 const UNKIND: u64 = 180_000;
-const KIND: u64 = 40_000;
+const LONGEST_STOP: u64 = 40_000;
+const KIND: u64 = 2 * LONGEST_STOP;
 
 #[derive(Clone, Debug)]
 enum Request {
@@ -84,7 +86,7 @@ impl World {
             world.after(0, Event::Wake(ix));
             for _ in 0..3 {
                 if world.is_unlucky() {
-                    let (at, lasts) = (world.random.u64(0..UNKIND), world.random.u64(0..40_000));
+                    let (at, lasts) = (world.random.u64(0..UNKIND), world.random.u64(0..LONGEST_STOP));
                     world.after(at, Event::Stop(ix, lasts));
                 }
             }
