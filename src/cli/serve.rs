@@ -30,6 +30,13 @@ A manager that is killed is continued by the next one: what is done, the nodes s
 them for a while, they carry a mark of. With --journal-file it also keeps which nodes are of the cluster, so
 that the next one tells them from another cluster's at their old addresses, and says what was cut short.
 
+With --kubernetes the gateways of one StatefulSet elect by a Lease the one whose --manage acts; the others
+look, tell and serve. Who is elected is told at /api/status, and the Lease given back at the end.
+
+With --kubernetes and --manage the journal is in the ConfigMap slotgate-journal-STATEFULSET, what is done and
+found is told by Events on the StatefulSet, and the ConfigMap slotgate-status has the status ('slotgate status
+--kubernetes' shows it). 'kubectl annotate statefulset redis slotgate.dev/paused=true' stops all changes.
+
 SIGTERM and SIGINT drain: no new clients, /readyz fails, requests under way are finished within
 --drain-timeout. A second signal ends at once, with exit code 1.")]
 pub struct Args {

@@ -53,6 +53,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
+    args.kubernetes.is_meant()?;
     let credentials = args.login.credentials()?;
     nodes::runtime()?.block_on(async {
         if !args.watch {
@@ -82,7 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn look(args: &Args, credentials: &Credentials) -> anyhow::Result<(bool, String)> {
-    if args.kubernetes.is_meant() {
+    if args.kubernetes.is_meant()? {
         return status_in_kubernetes::look(&args.kubernetes, args.output, args.watch).await;
     }
     let view = nodes::reach(&nodes::resolve(&args.nodes, nodes::LIMIT).await?, credentials).await?;

@@ -24,8 +24,18 @@ pub struct InKubernetes {
 }
 
 impl InKubernetes {
-    pub fn is_meant(&self) -> bool {
-        self.kubernetes
+    /// Whether Kubernetes is to be asked, and no node.
+    ///
+    /// # Errors
+    /// Something is said of a StatefulSet, but nodes are named.
+    pub fn is_meant(&self) -> Result<bool, Ended> {
+        match self.namespace.is_some() || self.statefulset.is_some() {
+            true if !self.kubernetes => Err(Ended::usage(
+                "--namespace and --statefulset say where --kubernetes finds the status; give --kubernetes instead of \
+                 HOST:PORT",
+            )),
+            _ => Ok(self.kubernetes),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Kubernetes through kube's real client and a fake API server: what its bad days do to slotgate.
 
+mod gateways;
 mod journal;
+mod lease;
 mod pods;
 mod report;
 

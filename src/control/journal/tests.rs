@@ -1,3 +1,5 @@
+//! Journals in files, and in a place that several managers share.
+
 use super::*;
 use futures_util::future::FutureExt as _;
 use std::fs;

@@ -7,6 +7,7 @@ mod client;
 mod config_map;
 mod events;
 mod journal;
+pub mod lease;
 mod news;
 mod read;
 mod reporter;

@@ -1,3 +1,5 @@
+//! What is told of reports that come every second.
+
 use super::*;
 
 fn report(phase: Phase) -> Report {

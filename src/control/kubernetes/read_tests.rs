@@ -1,3 +1,5 @@
+//! Pods and StatefulSets as the API server's JSON has them.
+
 use super::*;
 use kube::Client;
 use serde_json::{Value, json};

@@ -4,9 +4,9 @@
 use super::trouble::Troubles;
 use super::{Place, events, status};
 use crate::control::discover::PodsWatch;
+use crate::control::leadership::Leadership;
 use crate::control::reconcile::ManageStatus;
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// What is told of, and to whom.
 pub struct Reporter {
@@ -14,7 +14,7 @@ pub struct Reporter {
     pub manage: Arc<ManageStatus>,
     pub pods: PodsWatch,
     /// Whether this one leads, where several gateways elect one; without it, it always does.
-    pub leads: Option<watch::Receiver<bool>>,
+    pub leads: Option<Leadership>,
     /// What cannot be told.
     pub troubles: Arc<Troubles>,
 }
@@ -30,6 +30,6 @@ impl Reporter {
     }
 
     pub(super) fn is_leading(&self) -> bool {
-        self.leads.as_ref().is_none_or(|leads| *leads.borrow())
+        self.leads.as_ref().is_none_or(Leadership::is_leader)
     }
 }

@@ -1,3 +1,5 @@
+//! What the status ConfigMap says, and when it is written.
+
 use super::*;
 use crate::control::observe::Memory;
 use crate::control::pods::{Pod, StatefulSet};

@@ -17,6 +17,7 @@ use super::action::Action;
 use super::discover::{Named, Pause, PodsWatch, Seed};
 use super::journal::{File, Journal, Store};
 use super::kubernetes::{Troubles, WatchStatus};
+use super::leadership::Leadership;
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
 use super::plan::departures;
@@ -34,7 +35,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -68,7 +68,7 @@ pub struct Config {
     /// What the API server is of no use for, where there is one.
     pub kubernetes: Option<(Arc<WatchStatus>, Arc<Troubles>)>,
     /// Whether this one may act, where several gateways elect one; without it, it always may.
-    pub leads: Option<watch::Receiver<bool>>,
+    pub leads: Option<Leadership>,
     /// While this file exists, nothing is done.
     pub pause_file: Option<PathBuf>,
     /// Where what no node can tell is kept for the next manager.
@@ -93,6 +93,7 @@ pub async fn run(
         let (ours, newcomers) = journal.members();
         let manager = Manager {
             leads: config.leads.clone(),
+            term: None,
             named: Named::new(config.seeds.clone(), config.seed_file.clone(), config.pods.clone(), false),
             memory: Memory::of(ours, newcomers),
             journal,
@@ -129,7 +130,9 @@ struct Manager {
     shared: Arc<SharedTopology>,
     status: Arc<ManageStatus>,
     named: Named,
-    leads: Option<watch::Receiver<bool>>,
+    leads: Option<Leadership>,
+    /// The number of the term in which the journal was read last.
+    term: Option<u64>,
     memory: Memory,
     journal: Journal,
     /// What the last look showed.
@@ -163,11 +166,7 @@ impl Manager {
 
     /// One look, its plan and its steps.
     async fn round(&mut self) -> Next {
-        if self.journal.lead(self.is_leader()).await {
-            let (ours, newcomers) = self.journal.members();
-            self.memory.take_over(ours, newcomers);
-            self.memory.remember_homes(self.journal.homes());
-        }
+        self.follow_the_leader().await;
         self.relieve().await;
         let named = self.resolve().await;
         let (answers, silent) = self.ask(&named).await;
@@ -231,6 +230,21 @@ impl Manager {
                 let wait = self.backoff.next_wait();
                 Next::within(wait.min(ALERT), wait)
             }
+        }
+    }
+
+    /// Reads what another leader left in the journal, once this one was elected.
+    async fn follow_the_leader(&mut self) {
+        let term = self.leads.as_ref().and_then(Leadership::term);
+        if self.leads.is_some() && term != self.term {
+            self.term = term;
+            // Somebody else may have led and written since.
+            self.journal.lead(false).await;
+        }
+        if self.journal.lead(self.is_leader()).await {
+            let (ours, newcomers) = self.journal.members();
+            self.memory.take_over(ours, newcomers);
+            self.memory.remember_homes(self.journal.homes());
         }
     }
 
@@ -359,19 +373,16 @@ impl Manager {
     }
 
     fn is_leader(&self) -> bool {
-        self.leads.as_ref().is_none_or(|leads| *leads.borrow())
+        self.leads.as_ref().is_none_or(Leadership::is_leader)
     }
 }
 
 /// Completes when it changes who leads.
-async fn changed(leads: &mut Option<watch::Receiver<bool>>) {
-    if let Some(leads) = leads
-        && leads.changed().await.is_ok()
-    {
-        return;
+async fn changed(leads: &mut Option<Leadership>) {
+    match leads {
+        Some(leads) => leads.changed().await,
+        None => std::future::pending().await,
     }
-    // Nobody tells, or not any more, as when the process ends.
-    std::future::pending().await
 }
 
 /// Where members are by a node's word.

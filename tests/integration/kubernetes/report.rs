@@ -9,6 +9,7 @@ use crate::support::real_cluster::RealCluster;
 use crate::support::wait_until;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::process::Output;
 
 const NODES: usize = 6;
@@ -19,10 +20,24 @@ struct World {
     gateway: Gateway,
 }
 
+/// A formed cluster in pods: an address of its own for each node, and one port for all.
+fn start_nodes(net: u8) -> RealCluster {
+    let mut cluster = RealCluster::start_like_pods(NODES, net);
+    move_all(&mut cluster, net);
+    cluster.form(1);
+    cluster
+}
+
+/// Ends all nodes and starts them in another net.
+fn move_all(cluster: &mut RealCluster, net: u8) {
+    let port = cluster.addrs()[0].port();
+    let addr = |ix: usize| SocketAddr::from(([127, 0, net, 1 + ix as u8], port));
+    cluster.move_to(&(0..NODES).map(|ix| (ix, addr(ix))).collect::<Vec<_>>());
+}
+
 /// Six nodes that a gateway knows by their pods, and keeps whole.
 fn start(net: u8) -> World {
-    let cluster = RealCluster::start_like_pods(NODES, net);
-    cluster.form(1);
+    let cluster = start_nodes(net);
     let kube = FakeKube::start();
     kube.put("statefulsets", stateful_set("redis", NODES));
     for (ordinal, addr) in cluster.addrs().iter().enumerate() {
@@ -126,12 +141,9 @@ fn a_repair_is_a_few_events_and_a_pause_is_told() {
     let mut world = start(92);
     world.expect_told("summary", "Healthy");
     // The pods come back elsewhere, all of them.
-    let addrs = world.cluster.addrs().to_vec();
-    let moved = |ix: usize| std::net::SocketAddr::from(([127, 0, 93, 1 + ix as u8], addrs[ix].port()));
-    let moves: Vec<(usize, std::net::SocketAddr)> = (0..NODES).map(|ix| (ix, moved(ix))).collect();
-    world.cluster.move_to(&moves);
-    for ordinal in 0..NODES {
-        world.kube.put("pods", pod("redis", ordinal, 1, moved(ordinal).ip()));
+    move_all(&mut world.cluster, 93);
+    for (ordinal, addr) in world.cluster.addrs().iter().enumerate() {
+        world.kube.put("pods", pod("redis", ordinal, 1, addr.ip()));
     }
     let acted = |world: &World| {
         let events = world.kube.list("events");
@@ -153,8 +165,7 @@ fn a_repair_is_a_few_events_and_a_pause_is_told() {
 
 #[test]
 fn without_rights_or_an_api_server_the_gateway_serves_and_says_what_is_missing() {
-    let cluster = RealCluster::start_like_pods(NODES, 94);
-    cluster.form(1);
+    let cluster = start_nodes(94);
     let kube = FakeKube::start();
     kube.put("statefulsets", stateful_set("redis", NODES));
     for (ordinal, addr) in cluster.addrs().iter().enumerate() {
