@@ -41,12 +41,9 @@ impl Watched {
     }
 
     /// Waits until the pods are told like this.
-    #[track_caller]
-    fn expect(&mut self, what: &'static str, wanted: impl Fn(&Pods) -> bool) -> impl Future<Output = ()> {
-        async move {
-            let told = timeout(PATIENCE, self.pods.wait_for(|pods| wanted(pods))).await;
-            told.unwrap_or_else(|_| panic!("never told: {what}")).unwrap();
-        }
+    async fn expect(&mut self, what: &'static str, wanted: impl Fn(&Pods) -> bool) {
+        let told = timeout(PATIENCE, self.pods.wait_for(|pods| wanted(pods))).await;
+        told.unwrap_or_else(|_| panic!("never told: {what}")).unwrap();
     }
 
     async fn expect_trouble(&self, words: &[&str]) {
