@@ -100,7 +100,9 @@ fn slotgate_knows_every_flag_and_variable_that_it_is_given() {
 fn probes_ask_the_admin_server_and_nobody_else() {
     for install in installs() {
         let (_, container) = gateway(&install);
-        for (probe, path) in [(container.readiness_probe, "/readyz"), (container.liveness_probe, "/livez")] {
+        for (probe, path) in
+            [(container.readiness_probe, "/readyz/any"), (container.liveness_probe, "/livez")]
+        {
             let get = probe.unwrap().http_get.unwrap();
             assert_eq!((get.path.as_deref(), get.port), (Some(path), IntOrString::String("admin".into())));
         }
