@@ -7,7 +7,8 @@ use crate::admin::{self, AdminError};
 use crate::command::Table;
 use crate::config::Config;
 use crate::control::announce;
-use crate::control::kubernetes::{self, KubernetesError, Place, WatchStatus};
+use crate::control::kubernetes::{self, KubernetesError, Place, WatchStatus, lease};
+use crate::control::leadership::Terms;
 use crate::control::pods::Pods;
 use crate::control::reconcile::{self, ManageStatus};
 use crate::control::refresh::{self, RefreshStatus};
@@ -15,6 +16,7 @@ use crate::proxy::{Proxy, StartError};
 use crate::shutdown::{Phase, Shutdown};
 use crate::telemetry::Metrics;
 use crate::topology::SharedTopology;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
@@ -66,10 +68,14 @@ pub async fn run(mut config: Config) -> Result<(), AppError> {
     let proxy = Arc::new(Proxy::start(config.proxy, topology.clone(), table, metrics.clone())?);
     let status = Arc::new(RefreshStatus::default());
     let manage = config.manage.as_ref().map(|_| Arc::new(ManageStatus::default()));
+    let terms = config.lease.as_ref().map(|lease| Arc::new(Terms::new(lease.identity.clone())));
+    let watched = config.kubernetes.as_ref().map(|_| Arc::new(WatchStatus::default()));
     let state = admin::State {
         topology: topology.clone(),
         refresh: status.clone(),
         manage: manage.clone(),
+        terms: terms.clone(),
+        kubernetes: watched.clone(),
         metrics,
         shutdown: shutdown.clone(),
         started,
@@ -81,11 +87,17 @@ pub async fn run(mut config: Config) -> Result<(), AppError> {
         let shutdown = shutdown.clone();
         async move { shutdown.reached(Phase::Stopped).await }
     };
-    if let Some(place) = &config.kubernetes {
+    // Completes when the manager has ended, and nothing of what it did is under way any more.
+    let (managing, managed) = oneshot::channel::<Infallible>();
+    if let (Some(place), Some(watched)) = (&config.kubernetes, watched) {
         let place = Place::find(place).await?;
         let (teller, pods) = watch::channel(Arc::new(Pods::default()));
-        let watched = kubernetes::watch(place, teller, Arc::new(WatchStatus::default()), stopped());
-        shutdown.spawn("kubernetes", watched);
+        if let (Some(lease), Some(terms), Some(manage)) = (config.lease, terms, &mut config.manage) {
+            manage.leads = Some(terms.leadership());
+            let ended = async { drop(managed.await) };
+            shutdown.spawn("lease", lease::run(place.clone(), lease, terms, watched.clone(), ended));
+        }
+        shutdown.spawn("kubernetes", kubernetes::watch(place, teller, watched, stopped()));
         config.refresh.pods = Some(pods.clone());
         if let Some(manage) = &mut config.manage {
             manage.pods = Some(pods);
@@ -100,7 +112,11 @@ pub async fn run(mut config: Config) -> Result<(), AppError> {
             let shutdown = shutdown.clone();
             async move { shutdown.reached(Phase::Draining).await }
         };
-        shutdown.spawn("manage", reconcile::run(config, topology, status, draining));
+        let managed = reconcile::run(config, topology, status, draining);
+        shutdown.spawn("manage", async move {
+            managed.await;
+            drop(managing);
+        });
     }
     let learner = proxy.clone();
     shutdown.spawn("learn", async move {

@@ -27,7 +27,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The control plane. Never proxy.
     ("control", &["resp", "topology", "backend", "telemetry", "shutdown", "secret"]),
     // Looks at both planes' results; of control only what the refresh last learned and the manager did.
-    ("admin", &["topology", "control::reconcile", "control::refresh", "telemetry", "shutdown"]),
+    (
+        "admin",
+        &[
+            "topology",
+            "control::kubernetes::WatchStatus",
+            "control::leadership",
+            "control::reconcile",
+            "control::refresh",
+            "telemetry",
+            "shutdown",
+        ],
+    ),
     // Assembles each module's own Config, so it must name these types; nobody imports config.
     (
         "config",

@@ -1,9 +1,11 @@
 //! Which path answers what. Reads shared state, changes nothing.
 
 use super::readiness::{NotReady, readiness, serves_any};
-use super::scrape::{manage_samples, process_samples, topology_samples};
+use super::scrape::{kubernetes_sample, leader_samples, manage_samples, process_samples, topology_samples};
 use super::topology::{TopologyReport, report};
-use crate::control::reconcile::ManageStatus;
+use crate::control::kubernetes::WatchStatus;
+use crate::control::leadership::{Leader, Terms};
+use crate::control::reconcile::{ManageStatus, Report};
 use crate::control::refresh::RefreshStatus;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
@@ -12,6 +14,7 @@ use axum::extract;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Json};
 use axum::{Router, routing::get};
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +26,10 @@ pub struct State {
     pub refresh: Arc<RefreshStatus>,
     /// What the manager saw, planned and did; `None` when the cluster is not managed from here.
     pub manage: Option<Arc<ManageStatus>>,
+    /// Who leads; `None` where nobody is elected.
+    pub terms: Option<Arc<Terms>>,
+    /// How it stands with the API server; `None` where none is asked.
+    pub kubernetes: Option<Arc<WatchStatus>>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
     /// When the process started.
@@ -33,6 +40,23 @@ impl State {
     fn topology_age(&self) -> Option<Duration> {
         self.topology.confirmed_at().map(|at| at.elapsed())
     }
+}
+
+/// What `/api/status` says.
+#[derive(Serialize)]
+struct StatusReport {
+    #[serde(flatten)]
+    report: Report,
+    /// `null` where nobody is elected.
+    leader: Option<Leader>,
+    /// `null` without `--kubernetes`.
+    kubernetes: Option<KubernetesReport>,
+}
+
+#[derive(Serialize)]
+struct KubernetesReport {
+    /// What the API server is of no use for, each in a sentence.
+    troubles: Vec<String>,
 }
 
 pub(super) fn routes(state: State) -> Router {
@@ -59,6 +83,8 @@ async fn metrics(extract::State(state): extract::State<State>) -> impl IntoRespo
     let mut samples = topology_samples(state.shutdown.phase(), &snapshot, state.topology_age());
     samples.extend(process_samples(state.started.elapsed()));
     samples.extend(state.manage.iter().flat_map(|manage| manage_samples(manage)));
+    samples.extend(state.terms.iter().flat_map(|terms| leader_samples(&terms.leader())));
+    samples.extend(state.kubernetes.iter().map(|status| kubernetes_sample(status)));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render(&samples))
 }
 
@@ -95,7 +121,14 @@ async fn topology(extract::State(state): extract::State<State>) -> Json<Topology
 
 async fn status(extract::State(state): extract::State<State>) -> impl IntoResponse {
     match &state.manage {
-        Some(manage) => Json(manage.report()).into_response(),
+        Some(manage) => {
+            let kubernetes = state.kubernetes.as_ref().map(|status| {
+                let troubles = status.troubles().into_iter();
+                KubernetesReport { troubles: troubles.map(|trouble| trouble.text).collect() }
+            });
+            let leader = state.terms.as_ref().map(|terms| terms.leader());
+            Json(StatusReport { report: manage.report(), leader, kubernetes }).into_response()
+        }
         None => (StatusCode::NOT_FOUND, "the cluster is not managed from here; start with --manage\n")
             .into_response(),
     }

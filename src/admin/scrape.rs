@@ -2,6 +2,8 @@
 
 use super::readiness::readiness;
 use super::topology::health_word;
+use crate::control::kubernetes::WatchStatus;
+use crate::control::leadership::Leader;
 use crate::control::reconcile::ManageStatus;
 use crate::shutdown::Phase;
 use crate::telemetry::{Sample, table};
@@ -57,6 +59,19 @@ pub fn manage_samples(status: &ManageStatus) -> Vec<Sample> {
         }),
     );
     samples
+}
+
+/// Who leads.
+pub fn leader_samples(leader: &Leader) -> [Sample; 2] {
+    [
+        Sample::new(&table::LEADER, f64::from(u8::from(leader.is_own))),
+        Sample::new(&table::LEADER_TRANSITIONS, f64::from(leader.transitions)),
+    ]
+}
+
+/// What the API server is of no use for.
+pub fn kubernetes_sample(status: &WatchStatus) -> Sample {
+    Sample::new(&table::KUBERNETES_TROUBLES, status.troubles().len() as f64)
 }
 
 /// The samples of this process, up for `uptime`; what the system does not tell is left out.

@@ -118,6 +118,8 @@ mod tests {
             topology: Arc::new(SharedTopology::default()),
             refresh: Arc::default(),
             manage: None,
+            terms: None,
+            kubernetes: None,
             metrics: Arc::new(Metrics::new()),
             shutdown: Shutdown::default(),
             started: Instant::now(),

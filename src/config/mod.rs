@@ -39,6 +39,8 @@ pub struct Config {
     pub manage: Option<reconcile::Config>,
     /// Set when Kubernetes tells of the nodes.
     pub kubernetes: Option<kubernetes::Config>,
+    /// Set when one of several gateways is elected to keep the cluster whole.
+    pub lease: Option<kubernetes::lease::Config>,
     pub admin: admin::Config,
     pub log: logging::Config,
     /// How long requests under way may take once the process is told to end.
@@ -131,6 +133,7 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         leads: None,
         pause_file: settings.pause_file,
         journal_file: settings.journal_file,
+        journal: None,
         credentials: refresh.credentials.clone(),
         limit: refresh.limit,
     });
@@ -140,6 +143,8 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         stateful_set: settings.statefulset.unwrap_or_else(|| kubernetes::STATEFUL_SET.into()),
         port: settings.port_in_pods.map_or(kubernetes::PORT, NonZeroU16::get),
     });
+    let elected = kubernetes.as_ref().filter(|_| is_managing);
+    let lease = elected.map(|place| kubernetes::lease::Config::own(settings.lease, &place.stateful_set));
     let unless_zero = |time: Duration| (!time.is_zero()).then_some(time);
     Config {
         proxy: proxy::Config {
@@ -169,6 +174,7 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         refresh,
         manage,
         kubernetes,
+        lease,
         drain_timeout: span(settings.drain_timeout, defaults.drain_timeout),
     }
 }

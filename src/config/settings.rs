@@ -71,6 +71,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port_in_pods: Option<NonZeroU16>,
 
+    /// The Lease by which the gateways of one StatefulSet elect the one whose --manage acts; the others
+    /// follow [default: slotgate- and the StatefulSet's name]
+    #[arg(long, value_name = "NAME", help_heading = "Kubernetes")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
+
     /// While this file exists, --manage looks and tells, and changes nothing
     #[arg(long, value_name = "FILE", help_heading = "Management")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,6 +211,7 @@ impl Settings {
             namespace: None,
             statefulset: Some(kubernetes::STATEFUL_SET.into()),
             port_in_pods: NonZeroU16::new(kubernetes::PORT),
+            lease: None,
             workers: count(proxy.workers),
             user: None,
             password_file: None,
@@ -265,7 +272,7 @@ mod tests {
                 "listen" | "admin" => "127.0.0.1:1".into(),
                 "log-format" => "json".into(),
                 "log-level" => "warn".into(),
-                "user" | "namespace" | "statefulset" => "u".into(),
+                "user" | "namespace" | "statefulset" | "lease" => "u".into(),
                 "manage" | "kubernetes" => "yes".into(),
                 file if file.ends_with("-file") => "/f".into(),
                 time if ["hold", "refresh"].contains(&time) || time.ends_with("-timeout") => "1s".into(),

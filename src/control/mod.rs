@@ -22,6 +22,7 @@ pub mod import;
 pub mod introduce;
 pub mod journal;
 pub mod kubernetes;
+pub mod leadership;
 pub mod loader;
 pub mod mark;
 pub mod memory;

@@ -129,6 +129,12 @@ table! {
         "Time since the manager last found nothing wrong; absent until it has once.";
     MANAGE_PAUSED: Gauge Scraped "slotgate_manage_paused" [] None,
         "1 while the pause file keeps the manager from acting, otherwise 0.";
+    LEADER: Gauge Scraped "slotgate_leader" [] None,
+        "1 while this gateway leads and its manager may act, 0 while another may; absent where none is elected.";
+    LEADER_TRANSITIONS: Counter Scraped "slotgate_leader_transitions_total" [] COUNT,
+        "How often another gateway came to lead, as the Lease counts it; absent where none is elected.";
+    KUBERNETES_TROUBLES: Gauge Scraped "slotgate_kubernetes_troubles" [] COUNT,
+        "Things for which the API server is of no use now, such as a watch or a Lease; absent without --kubernetes.";
     READY: Gauge Scraped "slotgate_ready" [] None,
         "1 when /readyz says ready, otherwise 0.";
     BUILD: Gauge Scraped "slotgate_build_info" ["version"] None,

@@ -13,7 +13,8 @@ pub use status::{Done, ManageStatus, Phase, Report};
 use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::{Named, Pause, PodsWatch, Seed};
-use super::journal::{Journal, Store};
+use super::journal::{File, Journal, Store};
+use super::leadership::Leadership;
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
 use super::plan::heal::{Case, Finding, Plan, heal};
@@ -28,7 +29,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -60,11 +60,13 @@ pub struct Config {
     /// The nodes' pods, where Kubernetes tells of them.
     pub pods: Option<PodsWatch>,
     /// Whether this one may act, where several gateways elect one; without it, it always may.
-    pub leads: Option<watch::Receiver<bool>>,
+    pub leads: Option<Leadership>,
     /// While this file exists, nothing is done.
     pub pause_file: Option<PathBuf>,
     /// Where what no node can tell is kept for the next manager.
     pub journal_file: Option<PathBuf>,
+    /// Another place for it, where no file is named.
+    pub journal: Option<Arc<dyn Store>>,
     pub credentials: Credentials,
     /// The limit for each step of asking one node.
     pub limit: Duration,
@@ -78,10 +80,12 @@ pub async fn run(
     cancelled: impl Future<Output = ()>,
 ) {
     let managed = async {
-        let journal = Journal::open(config.journal_file.clone().map(Store::File)).await;
+        let file = config.journal_file.clone().map(|path| Arc::new(File(path)) as Arc<dyn Store>);
+        let journal = Journal::open(file.or(config.journal.clone())).await;
         let (ours, newcomers) = journal.members();
         let manager = Manager {
             leads: config.leads.clone(),
+            term: None,
             named: Named::new(config.seeds.clone(), config.seed_file.clone(), config.pods.clone(), false),
             memory: Memory::of(ours, newcomers),
             journal,
@@ -117,7 +121,9 @@ struct Manager {
     shared: Arc<SharedTopology>,
     status: Arc<ManageStatus>,
     named: Named,
-    leads: Option<watch::Receiver<bool>>,
+    leads: Option<Leadership>,
+    /// The number of the term in which the journal was read last.
+    term: Option<u64>,
     memory: Memory,
     journal: Journal,
     /// Where members answered or were said to be at the last look.
@@ -149,6 +155,7 @@ impl Manager {
 
     /// One look, its plan and its steps.
     async fn round(&mut self) -> Next {
+        self.follow_the_leader().await;
         let named = self.resolve().await;
         let (answers, silent) = self.ask(&named).await;
         let now = Instant::now().into_std();
@@ -193,6 +200,20 @@ impl Manager {
                 let wait = self.backoff.next_wait();
                 Next::within(wait.min(ALERT), wait)
             }
+        }
+    }
+
+    /// Reads what another leader left in the journal, once this one was elected.
+    async fn follow_the_leader(&mut self) {
+        let term = self.leads.as_ref().and_then(Leadership::term);
+        if self.leads.is_some() && term != self.term {
+            self.term = term;
+            // Somebody else may have led and written since.
+            self.journal.lead(false).await;
+        }
+        if self.journal.lead(self.is_leader()).await {
+            let (ours, newcomers) = self.journal.members();
+            self.memory.take_over(ours, newcomers);
         }
     }
 
@@ -277,11 +298,10 @@ impl Manager {
         let say = |kind, text: String, is_wrong| Finding { kind, text, command: None, is_wrong };
         let mut findings = Vec::new();
         let is_of_others = survey.view.nodes.is_empty() && !survey.strangers.is_empty();
-        if let Some(file) = self.config.journal_file.as_ref().filter(|_| is_of_others) {
+        if let Some(place) = self.journal.place().filter(|_| is_of_others) {
             let text = format!(
                 "the nodes that answer are not of the cluster that was managed until now: if they are the ones to \
-                 manage, remove the journal {} and start again",
-                file.display()
+                 manage, remove the journal {place} and start again"
             );
             findings.push(say("another-cluster", text, true));
         }
@@ -311,19 +331,16 @@ impl Manager {
     }
 
     fn is_leader(&self) -> bool {
-        self.leads.as_ref().is_none_or(|leads| *leads.borrow())
+        self.leads.as_ref().is_none_or(Leadership::is_leader)
     }
 }
 
 /// Completes when it changes who leads.
-async fn changed(leads: &mut Option<watch::Receiver<bool>>) {
-    if let Some(leads) = leads
-        && leads.changed().await.is_ok()
-    {
-        return;
+async fn changed(leads: &mut Option<Leadership>) {
+    match leads {
+        Some(leads) => leads.changed().await,
+        None => std::future::pending().await,
     }
-    // Nobody tells, or not any more, as when the process ends.
-    std::future::pending().await
 }
 
 /// Where members are by a node's word.
