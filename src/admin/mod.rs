@@ -1,4 +1,4 @@
-//! HTTP for operators: `/metrics`, `/livez`, `/readyz`, `/api/topology`, and a page at `/`.
+//! HTTP for operators: `/metrics`, `/livez`, `/readyz` (and `/readyz/any`), `/api/topology`, and a page at `/`.
 //!
 //! Reads the topology, the metrics and the phase; changes nothing and asks no node, so it answers
 //! whatever state the cluster is in. Has no authentication: it shows no data and no secret, and

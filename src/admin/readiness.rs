@@ -52,6 +52,26 @@ pub fn readiness(phase: Phase, topology: &Snapshot) -> Result<(), NotReady> {
     Ok(())
 }
 
+/// Whether clients are better served here than nowhere: as [`readiness`], but a shard that is lost to all
+/// gateways alike does not count while another one lives. For load balancers, which would otherwise take all
+/// gateways away and with them the shards that live.
+///
+/// # Errors
+/// As [`readiness`].
+pub fn serves_any(phase: Phase, topology: &Snapshot) -> Result<(), NotReady> {
+    let ready = readiness(phase, topology);
+    let lives = || {
+        topology.shards().iter().enumerate().any(|(ix, shard)| {
+            let is_failed = topology.node(shard.primary).health == Health::Failed;
+            !is_failed && !topology.ranges_of(ix as ShardIx).is_empty()
+        })
+    };
+    match ready {
+        Err(NotReady::Failed { .. }) if lives() => Ok(()),
+        ready => ready,
+    }
+}
+
 impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -119,5 +139,23 @@ mod tests {
         assert_eq!(readiness(Phase::Ready, &of(Health::Suspect, Health::Failed)), Ok(()));
         let reason = readiness(Phase::Ready, &of(Health::Failed, Health::Ok)).unwrap_err().to_string();
         assert_eq!(reason, "node 00000000 at 127.0.0.1:7000 is held for failed and still owns slots 0-16383");
+    }
+
+    #[test]
+    fn a_lost_shard_takes_no_client_from_the_ones_that_live() {
+        let of = |first, second| {
+            let shard = |primary| Shard { primary, replicas: vec![] };
+            let halves = [(0, 8191), (8192, 16383)].map(|(from, to)| vec![SlotRange::new(from, to).unwrap()]);
+            let [low, high] = halves;
+            let nodes = vec![node(0, first), node(1, second)];
+            Snapshot::new(nodes, vec![(shard(0), low), (shard(1), high)]).unwrap()
+        };
+        let half = of(Health::Failed, Health::Ok);
+        assert!(readiness(Phase::Ready, &half).is_err());
+        assert_eq!(serves_any(Phase::Ready, &half), Ok(()));
+        assert_eq!(serves_any(Phase::Draining, &half), Err(NotReady::Phase(Phase::Draining)));
+        let none = of(Health::Failed, Health::Failed);
+        assert!(matches!(serves_any(Phase::Ready, &none), Err(NotReady::Failed { .. })));
+        assert_eq!(serves_any(Phase::Ready, &Snapshot::empty()), Err(NotReady::NoTopology));
     }
 }

@@ -1,6 +1,6 @@
 //! Which path answers what. Reads shared state, changes nothing.
 
-use super::readiness::readiness;
+use super::readiness::{NotReady, readiness, serves_any};
 use super::scrape::{kubernetes_sample, leader_samples, manage_samples, process_samples, topology_samples};
 use super::topology::{TopologyReport, report};
 use crate::control::kubernetes::WatchStatus;
@@ -65,6 +65,7 @@ pub(super) fn routes(state: State) -> Router {
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/readyz/any", get(readyz_any))
         .route("/api/topology", get(topology))
         .route("/api/status", get(status))
         .with_state(state)
@@ -92,8 +93,18 @@ async fn livez() -> &'static str {
     "alive\n"
 }
 
+/// All that clients may ask for can be served.
 async fn readyz(extract::State(state): extract::State<State>) -> (StatusCode, String) {
-    match readiness(state.shutdown.phase(), &state.topology.load()) {
+    answer(readiness(state.shutdown.phase(), &state.topology.load()), &state)
+}
+
+/// Some of it can.
+async fn readyz_any(extract::State(state): extract::State<State>) -> (StatusCode, String) {
+    answer(serves_any(state.shutdown.phase(), &state.topology.load()), &state)
+}
+
+fn answer(ready: Result<(), NotReady>, state: &State) -> (StatusCode, String) {
+    match ready {
         Ok(()) => (StatusCode::OK, "ready\n".to_string()),
         Err(reason) => {
             let trouble = state.refresh.trouble().map(|trouble| format!("last look: {trouble}\n"));

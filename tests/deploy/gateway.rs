@@ -90,7 +90,7 @@ fn slotgate_knows_every_flag_and_variable_that_it_is_given() {
         for flag in args.iter().filter_map(|arg| arg.strip_prefix("--")) {
             assert!(keys.iter().any(|key| key == flag), "--{flag}");
         }
-        for name in container.env.unwrap().iter().filter_map(|env| env.name.strip_prefix("SLOTGATE_")) {
+        for name in container.env.iter().flatten().filter_map(|env| env.name.strip_prefix("SLOTGATE_")) {
             assert!(keys.contains(&name.to_lowercase().replace('_', "-")), "SLOTGATE_{name}");
         }
     }
@@ -100,7 +100,9 @@ fn slotgate_knows_every_flag_and_variable_that_it_is_given() {
 fn probes_ask_the_admin_server_and_nobody_else() {
     for install in installs() {
         let (_, container) = gateway(&install);
-        for (probe, path) in [(container.readiness_probe, "/readyz"), (container.liveness_probe, "/livez")] {
+        for (probe, path) in
+            [(container.readiness_probe, "/readyz/any"), (container.liveness_probe, "/livez")]
+        {
             let get = probe.unwrap().http_get.unwrap();
             assert_eq!((get.path.as_deref(), get.port), (Some(path), IntOrString::String("admin".into())));
         }
@@ -139,11 +141,11 @@ fn rights(objects: &[serde_json::Value]) -> BTreeSet<String> {
 #[test]
 fn slotgate_may_do_what_it_does_and_nothing_else() {
     let expected = [
-        "/pods[*]: get list watch delete patch",
+        "/pods[*]: list watch delete",
         "apps/statefulsets[*]: get list watch patch",
         "coordination.k8s.io/leases[*]: create",
         "coordination.k8s.io/leases[slotgate-redis]: get update",
-        "/events[*]: create patch",
+        "/events[*]: create",
         "/configmaps[*]: create",
         "/configmaps[slotgate-status]: get update",
         "/configmaps[slotgate-journal-redis]: get update",

@@ -71,6 +71,7 @@ fn a_failed_primary_that_nobody_replaces_makes_it_unready_by_name() {
         let (status, reason) = gateway.admin_get("/readyz");
         status == 503 && reason.contains(&format!("at {lost} is held for failed and still owns slots 0-5460"))
     });
+    assert_eq!(gateway.admin_get("/readyz/any").0, 200, "two shards live");
     let (_, text) = gateway.admin_get("/metrics");
     assert!(
         text.contains("\nslotgate_ready 0\n") && text.contains("\nslotgate_slots_covered 16384\n"),
