@@ -94,7 +94,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             return Ok(Exit::Wrong);
         }
         moving::stop_on_interrupt(journey.stop.clone())?;
-        add::carry_out(&journey, &view, &plan, |action| eprintln!("Now: {action}")).await.map_err(ended)?;
+        let tell = |progress| args.change.say(progress);
+        add::carry_out(&journey, &view, &plan, tell).await.map_err(ended)?;
         answer(if is_idle { "unchanged" } else { "added" });
         match (is_json, is_idle) {
             (true, _) => {}

@@ -3,6 +3,7 @@
 
 use super::change::Change;
 use super::moving::stop_on_interrupt;
+use super::table::bytes;
 use super::{Ended, Exit, nodes};
 use crate::backend::Credentials;
 use crate::control::discover::Seed;
@@ -80,7 +81,7 @@ pub async fn finish(
     }
     if !is_json {
         for over in &overs {
-            println!("{} takes over from {} ({} bytes behind)", over.replica, over.primary, over.lag);
+            println!("{} takes over from {} ({}B behind)", over.replica, over.primary, bytes(over.lag));
         }
     }
     if how.change.dry_run {

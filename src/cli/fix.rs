@@ -6,7 +6,7 @@ use super::{Exit, nodes};
 use crate::control::fix::{self, Config};
 use crate::control::migrate::Stop;
 use crate::control::plan::fix::Fix;
-use crate::control::problem::{Problem, join, problems};
+use crate::control::problem::{Problem, join, name_slots, problems};
 use crate::control::stray::find_strays;
 use crate::topology::SlotRange;
 use serde_json::json;
@@ -76,7 +76,11 @@ pub fn run(args: Args) -> anyhow::Result<Exit> {
             print!("{}", text(&fix));
             if let Some(node) = view.nodes.first().filter(|_| others > 0) {
                 println!(
-                    "{others} things that are not about slots are wrong too: 'slotgate doctor {}' says how to repair them.",
+                    "{} not about slots: 'slotgate doctor {}' says what, and how to repair it.",
+                    match others {
+                        1 => "One more thing is wrong, which is".to_string(),
+                        others => format!("{others} more things are wrong, which are"),
+                    },
                     node.view.asked
                 );
             }
@@ -124,7 +128,7 @@ fn text(fix: &Fix) -> String {
         out += &format!("  {}. {action}\n", ix + 1);
     }
     for refused in &fix.refused {
-        out += &format!("REFUSED: the slots {}: {}", join(&refused.slots, " "), refused.reason);
+        out += &format!("REFUSED: the {}: {}", name_slots(&refused.slots), refused.reason);
         out += &match refused.reason.can_be_allowed() {
             true => format!("; or allow it: --allow-data-loss {}\n", join(&refused.slots, ",")),
             false => "\n".to_string(),

@@ -2,6 +2,7 @@
 
 use super::change::Change;
 use super::import_progress::Progress;
+use super::table::bytes;
 use super::{Ended, Exit, nodes};
 use crate::backend::Credentials;
 use crate::config::Span;
@@ -37,6 +38,7 @@ the cluster has under the same names is looked for first, and refused unless it 
 is given. Run the same command again after it was cut short: it goes on, by the notes in --state.
 All types, expiry times, binary keys and functions are copied. A source that is a cluster is read whole.
 A source older than Redis 6 cannot tell what is written: stop its writers and add --no-watch.
+--timeout is how long a connection that was lost is tried again.
 Exit codes: 0 all keys are the same, 1 not so, or stopped, 2 used wrongly, 3 refused: it would not be safe.
 SLOTGATE_FROM_PASSWORD is the source's password; SLOTGATE_USER and SLOTGATE_PASSWORD count as for 'serve'.")]
 pub struct Args {
@@ -218,12 +220,12 @@ fn ended(error: &ImportError) -> Ended {
 
 fn describe(outlook: &Outlook, args: &Args) {
     println!(
-        "Source: {} ({}), database {}: {} keys, {} bytes of memory{}",
+        "Source: {} ({}), database {}: {} keys, {}B of memory{}",
         args.from,
         outlook.source_version,
         outlook.database,
         outlook.keys,
-        outlook.bytes,
+        bytes(outlook.bytes),
         types(outlook)
     );
     println!("Cluster: {} keys", outlook.target_keys);
@@ -250,9 +252,9 @@ fn types(outlook: &Outlook) -> String {
 fn tell(outcome: &Outcome, args: &Args, is_whole: bool) {
     let (found, report) = (&outcome.verification, &outcome.report);
     println!(
-        "Brought {} values ({} bytes) and {} deletions in {:.1} s",
+        "Brought {} values ({}B) and {} deletions in {:.1} s",
         report.restored,
-        report.bytes,
+        bytes(report.bytes),
         report.deleted,
         outcome.took.as_secs_f64()
     );

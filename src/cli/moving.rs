@@ -2,7 +2,7 @@
 
 use super::change::Change;
 use super::pace::Pace;
-use super::{Ended, Exit, nodes};
+use super::{Ended, Exit, nodes, table};
 use crate::config::Span;
 use crate::control::action::Party;
 use crate::control::discover::Seed;
@@ -268,7 +268,8 @@ impl Progress {
         match event {
             Event::Moved { slots, keys } => self.0.add_slots(slots as u64, keys, 0),
             Event::BigKey { key, slot, bytes } => self.0.note(&format!(
-                "Big key: {key} of slot {slot} has {bytes} bytes; both nodes stand still while it moves"
+                "Big key: {key} of slot {slot} has {}B; both nodes stand still while it moves",
+                table::bytes(bytes)
             )),
             Event::Note(text) => self.0.note(&text),
         }

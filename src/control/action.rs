@@ -1,6 +1,6 @@
 //! Action: one change to one node, as data. Pure; carried out by [`super::act`].
 
-use super::problem::join;
+use super::problem::{join, name_slots};
 use crate::topology::{NodeId, Slot, SlotRange};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -159,7 +159,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::SetConfigEpoch { node, epoch } => write!(f, "set config epoch {epoch} on {node}"),
-            Action::AddSlots { node, ranges } => write!(f, "give slots {} to {node}", join(ranges, " ")),
+            Action::AddSlots { node, ranges } => write!(f, "give {} to {node}", name_slots(ranges)),
             Action::Meet { node, other, .. } => write!(f, "let {node} meet {other}"),
             Action::Replicate { node, primary } => write!(f, "make {node} a replica of {primary}"),
             Action::Failover { node, primary } => write!(f, "let {node} take over from {primary}"),

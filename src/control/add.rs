@@ -3,8 +3,9 @@
 //! A node of another cluster is never met: the two would become one, and half of the data would be lost.
 //! Run again, it goes on from what the nodes say.
 
-use super::act::Actor;
+use super::act::{Acted, Actor};
 use super::action::{Action, Party};
+use super::bootstrap::Progress;
 use super::migrate::{Journey, JourneyError, ready_holders};
 use super::node_client::{NodeClient, NodeError, Reply};
 use super::observe::{ObserveError, Release, Role, observe_node};
@@ -142,21 +143,27 @@ pub async fn carry_out(
     journey: &Journey,
     view: &View,
     plan: &Plan,
-    mut tell: impl FnMut(&Action),
+    mut progress: impl FnMut(Progress),
 ) -> Result<(), AddError> {
     if let Some(giver) = plan.functions_of {
         copy_functions(journey, giver, plan.newcomer).await?;
     }
     let ours = view.nodes.iter().map(|node| node.view.id()).chain([plan.newcomer.id]).collect();
     let actor = Actor::new(journey.credentials.clone(), journey.limit, ours);
-    for action in &plan.actions {
+    let steps = plan.actions.len();
+    for (ix, action) in plan.actions.iter().enumerate() {
         if matches!(action, Action::Replicate { .. }) {
+            progress(Progress::Waiting { what: "all nodes to know the new one".into() });
             settle(journey, plan.newcomer).await?;
         }
         go_on(&journey.stop)?;
-        tell(action);
-        actor.take_step(action, Instant::now() + journey.timeout).await.map_err(RunError::Step)?;
+        progress(Progress::Step { step: ix + 1, steps, action: action.clone() });
+        let acted = actor.take_step(action, Instant::now() + journey.timeout).await;
+        if acted.map_err(RunError::Step)? == Acted::AlreadyDone {
+            progress(Progress::AlreadyDone);
+        }
     }
+    progress(Progress::Waiting { what: "all nodes to agree".into() });
     settle(journey, plan.newcomer).await
 }
 

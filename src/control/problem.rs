@@ -125,7 +125,7 @@ impl fmt::Display for Problem {
         match self {
             Problem::Silent { addr, error } => write!(f, "{addr} cannot be asked: {error}"),
             Problem::NotServing { addr } => write!(f, "{addr} says cluster_state:fail"),
-            Problem::Uncovered { slots } => write!(f, "no node owns the slots {}", join(slots, " ")),
+            Problem::Uncovered { slots } => write!(f, "no node owns the {}", name_slots(slots)),
             Problem::StrayKeys(Stray { addr, slots, keys }) => {
                 let shown = join(&slots[..slots.len().min(SHOWN)], " ");
                 let more = if slots.len() > SHOWN { " ..." } else { "" };
@@ -192,6 +192,12 @@ impl fmt::Display for Problem {
             }
         }
     }
+}
+
+/// `slot 93`, or `slots 93 100-120`.
+pub fn name_slots(ranges: &[SlotRange]) -> String {
+    let is_one = matches!(ranges, [range] if range.count() == 1);
+    format!("{} {}", if is_one { "slot" } else { "slots" }, join(ranges, " "))
 }
 
 /// Texts of a list, with something between them.

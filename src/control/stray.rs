@@ -15,8 +15,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Looks for stray keys on all primaries at once, those without any key aside. Takes some ten milliseconds a
-/// node, in pieces of one, as each of the 16384 slots is a question that costs the node a microsecond.
+/// Looks for stray keys on all primaries at once, those without any key aside. Each of the up to 16384 slots is
+/// a question, which costs a node about 0.1 microseconds (Redis 7.0): all of them take it one or two
+/// milliseconds, in pieces of a tenth.
 pub async fn find_strays(
     view: &View,
     credentials: &Credentials,

@@ -77,7 +77,7 @@ fn a_node_that_is_being_added_is_a_member_after_the_same_command() {
     let cluster = RealCluster::start_unformed_with(4, &[CALM]);
     expect(&bootstrap(&cluster.addrs()[..3], &["--yes", "--replicas", "0"]).output().unwrap(), 0, "Done");
     let (first, new) = (at(&cluster, 0), at(&cluster, 3));
-    let said = interrupt(slotgate(&["add", &new, &first, "--yes"]), "Now: ");
+    let said = interrupt(slotgate(&["add", &new, &first, "--yes"]), "[1/2]");
     contains(&said, "To go on from here, run the same command again");
     expect(&run(&["add", &new, &first, "--yes"]), 0, &new);
     expect(&run(&["check", &first, "--replicas", "0"]), 0, "Nothing is wrong: 4 nodes agree");

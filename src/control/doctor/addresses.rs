@@ -6,6 +6,7 @@
 
 use super::Fact;
 use crate::control::observe::{Flags, NodeLine, Role};
+use crate::control::problem::join;
 use crate::control::view::{Observation, View};
 use crate::topology::NodeId;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,25 @@ pub(super) fn facts(view: &View) -> Vec<Fact> {
         facts.extend(node.view.members().filter_map(|line| member_address(view, node, line)));
     }
     facts
+}
+
+/// Nodes that all others look for elsewhere, when they are several: repaired one by one, in the right order,
+/// by nobody's hand.
+pub(super) fn moved(view: &View) -> Option<Fact> {
+    let is_moved = |node: &&Observation| {
+        let (id, asked) = (node.view.id(), node.view.asked);
+        let mut others = view.nodes.iter().filter(|other| other.view.id() != id).peekable();
+        let seen = |other: &Observation| other.view.line(id).and_then(|line| line.addr(other.view.asked));
+        others.peek().is_some()
+            && others.all(|other| seen(other).is_some_and(|seen| seen != asked && !is_proven(view, id, seen)))
+    };
+    let moved: Vec<SocketAddr> = view.nodes.iter().filter(is_moved).map(|node| node.view.asked).collect();
+    if moved.len() < 2 {
+        return None;
+    }
+    let text = format!("the others look elsewhere for {} of {} nodes", moved.len(), view.nodes.len());
+    let all: Vec<SocketAddr> = view.nodes.iter().map(|node| node.view.asked).collect();
+    Some(Fact::new("moved-nodes", text).with("all", join(&all, ",")))
 }
 
 /// Whether another node is connected to `id` at this address.

@@ -133,6 +133,13 @@ pub const KNOWLEDGE: &[Knowledge] = &[
         &["redis-cli {node} CLUSTER REPLICATE {primary_id}"],
     ),
     known(
+        "moved-nodes",
+        Error,
+        "machines or pods came back with other addresses, and members that have lost each other do not find each \
+         other again; the manager heals all of it, in the right order, while it serves",
+        &["slotgate serve --manage --seed {all}"],
+    ),
+    known(
         "stale-own-address",
         Warning,
         "its address changed and nobody has met it since; clients are sent to the old one",

@@ -86,7 +86,9 @@ pub fn diagnose(
     settings: &BTreeMap<SocketAddr, Result<Settings, NodeError>>,
     replicas: Option<usize>,
 ) -> Vec<Finding> {
-    let mut facts = problems::facts(view, replicas);
+    // First, as it explains most of what else is found then.
+    let mut facts: Vec<Fact> = addresses::moved(view).into_iter().collect();
+    facts.extend(problems::facts(view, replicas));
     facts.extend(addresses::facts(view));
     facts.extend(placement::facts(view));
     facts.extend(load::facts(view, settings));

@@ -132,6 +132,43 @@ fn a_node_that_was_asked_under_another_name_is_no_finding() {
     assert_eq!(found(&view), []);
 }
 
+/// Nodes of which some answer at new addresses (20 more at the end), while all know the old ones only.
+fn moved(is_moved: impl Fn(u8) -> bool) -> View {
+    let mut view = placed(AT);
+    for (node, n) in view.nodes.iter_mut().zip(1..) {
+        let mut text = String::new();
+        for m in 1..=6u8 {
+            let own = if m == n { "myself," } else { "" };
+            let link = if is_moved(m) && m != n { "disconnected" } else { "connected" };
+            let slots = ["0-5460", "5461-10922", "10923-16383"];
+            text += &match m {
+                1..=3 => format!(
+                    "{m:040x} {}@16379 {own}master - 0 0 {m} {link} {}\n",
+                    addr(m),
+                    slots[usize::from(m) - 1]
+                ),
+                _ => format!("{m:040x} {}@16379 {own}slave {:040x} 0 0 {} {link}\n", addr(m), m - 3, m - 3),
+            };
+        }
+        let asked = addr(if is_moved(n) { n + 20 } else { n });
+        node.view = NodeView::new(asked, node.view.cluster, parse_nodes(&text).unwrap()).unwrap();
+    }
+    view
+}
+
+#[test]
+fn of_nodes_that_all_have_new_addresses_the_first_finding_names_the_manager() {
+    let findings = found(&moved(|_| true));
+    assert_eq!((findings[0].kind, findings[0].severity), ("moved-nodes", Severity::Error));
+    assert_eq!(findings[0].text, "the others look elsewhere for 6 of 6 nodes");
+    let all: Vec<String> = (21..=26).map(|n| addr(n).to_string()).collect();
+    assert_eq!(findings[0].repair, [format!("slotgate serve --manage --seed {}", all.join(","))]);
+    // One alone is met again with the command that is told.
+    assert!(found(&moved(|n| n == 5)).iter().all(|finding| finding.kind != "moved-nodes"));
+    let some = found(&moved(|n| n == 2 || n == 5));
+    assert_eq!(some[0].text, "the others look elsewhere for 2 of 6 nodes");
+}
+
 #[test]
 fn a_replica_that_looks_elsewhere_for_its_primary_is_told_to_follow_again() {
     let mut view = placed(AT);
