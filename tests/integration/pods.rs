@@ -57,6 +57,7 @@ impl Manager {
             seed_file: None,
             pods: Some(told),
             leads: None,
+            kubernetes: None,
             pause_file: None,
             journal_file: journal.map(Path::to_path_buf),
             journal: None,
