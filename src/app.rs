@@ -84,6 +84,9 @@ pub async fn run(mut config: Config) -> Result<(), AppError> {
     if let Some(place) = &config.kubernetes {
         let place = Place::find(place).await?;
         let (teller, pods) = watch::channel(Arc::new(Pods::default()));
+        if let Some(manage) = &mut config.manage {
+            manage.place = Some(place.clone());
+        }
         let watched = kubernetes::watch(place, teller, Arc::new(WatchStatus::default()), stopped());
         shutdown.spawn("kubernetes", watched);
         config.refresh.pods = Some(pods.clone());

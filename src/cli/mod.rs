@@ -26,9 +26,11 @@ mod pace;
 mod pause;
 mod rebalance;
 mod remove;
+mod restart;
 mod restore;
 mod serve;
 mod set_timeout;
+mod stateful_set;
 mod status;
 mod switch_all_from;
 mod table;
@@ -150,6 +152,7 @@ enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Import(Box<import::Args>),
+    Restart(restart::Args),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Demo(Box<demo::Args>),
@@ -180,6 +183,7 @@ pub fn run() -> ExitCode {
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(args),
         Command::Import(args) => import::run(&args),
+        Command::Restart(args) => restart::run(&args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),

@@ -128,6 +128,7 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         seeds: refresh.seeds.clone(),
         seed_file: refresh.seed_file.clone(),
         pods: None,
+        place: None,
         leads: None,
         pause_file: settings.pause_file,
         journal_file: settings.journal_file,

@@ -14,6 +14,7 @@ pub mod backup;
 pub mod bootstrap;
 pub mod discover;
 pub mod doctor;
+pub mod edit;
 pub mod everywhere;
 pub mod failover;
 pub mod fix;

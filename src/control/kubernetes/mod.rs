@@ -3,9 +3,11 @@
 //! The only place that speaks to the API server. Whatever fails here is told and tried again; what was
 //! learned last stays in use, and nothing of a client's command ever waits for it.
 
+mod edit;
 mod read;
 mod watch;
 
+pub use edit::EditError;
 pub use watch::{WatchStatus, watch};
 
 use kube::Client;

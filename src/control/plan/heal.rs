@@ -63,7 +63,7 @@ impl Plan {
         self.findings.push(Finding { kind, text, command, is_wrong: true });
     }
 
-    pub(super) fn note(&mut self, kind: &'static str, text: String, command: Option<String>) {
+    pub fn note(&mut self, kind: &'static str, text: String, command: Option<String>) {
         self.findings.push(Finding { kind, text, command, is_wrong: false });
     }
 }

@@ -15,3 +15,5 @@ pub mod placement;
 pub mod rebalance;
 pub mod rebalance_loads;
 pub mod remove;
+mod restart;
+pub mod wish;

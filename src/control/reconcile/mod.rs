@@ -6,6 +6,7 @@
 //! done; what would be is told.
 
 mod status;
+mod wishes;
 
 use status::Held;
 pub use status::{Done, ManageStatus, Phase, Report};
@@ -14,6 +15,7 @@ use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::{Named, Pause, PodsWatch, Seed};
 use super::journal::{Journal, Store};
+use super::kubernetes::Place;
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
 use super::plan::heal::{Case, Finding, Plan, heal};
@@ -31,6 +33,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use wishes::Wishes;
 
 /// How often a cluster in order is looked at when nothing hints at a change.
 const CALM: Duration = Duration::from_secs(5);
@@ -59,6 +62,8 @@ pub struct Config {
     pub seed_file: Option<PathBuf>,
     /// The nodes' pods, where Kubernetes tells of them.
     pub pods: Option<PodsWatch>,
+    /// Where wishes on the StatefulSet are carried out; without it, none are.
+    pub place: Option<Place>,
     /// Whether this one may act, where several gateways elect one; without it, it always may.
     pub leads: Option<watch::Receiver<bool>>,
     /// While this file exists, nothing is done.
@@ -87,6 +92,7 @@ pub async fn run(
             journal,
             members: BTreeSet::new(),
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            wishes: Wishes::new(config.place.clone()),
             config,
             shared,
             status,
@@ -123,6 +129,7 @@ struct Manager {
     /// Where members answered or were said to be at the last look.
     members: BTreeSet<SocketAddr>,
     backoff: Backoff,
+    wishes: Wishes,
 }
 
 impl Manager {
@@ -168,20 +175,25 @@ impl Manager {
         let held = self.held();
         let is_healthy =
             problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
+        let wished = self.wishes.plan(&survey, pods.as_deref(), &mut plan, &problems);
         self.status.planned(&plan, problems, is_healthy, held);
         if is_healthy {
             self.journal.mended();
         }
-        if plan.steps.is_empty() || held.is_some() {
+        if (plan.steps.is_empty() && wished.edit.is_none()) || held.is_some() {
             let is_urgent = held.is_none() && self.has_lost_owner(&survey, now);
-            let longest = match is_healthy {
+            let longest = match is_healthy && !wished.is_under_way {
                 true => CALM,
                 false if is_urgent => ALARM,
                 false => ALERT,
             };
             return Next { is_urgent, ..Next::within(SHORTEST, longest) };
         }
-        match self.act(&survey, &plan).await {
+        let mut failed = self.act(&survey, &plan).await;
+        if let Some(edit) = wished.edit.filter(|_| failed == 0 && self.held().is_none()) {
+            failed += usize::from(!self.wishes.edit(&edit, &self.status).await);
+        }
+        match failed {
             0 => {
                 self.backoff.reset();
                 // What was mended shows to the data plane at once.

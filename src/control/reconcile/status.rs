@@ -1,6 +1,8 @@
 //! What the manager last saw, planned and did, for operators. Cheap to read; never waits for a node.
 
 use crate::control::act::{ActError, Acted};
+use crate::control::edit::Edit;
+use crate::control::kubernetes::EditError;
 use crate::control::plan::heal::{Plan, Step};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -193,17 +195,42 @@ impl ManageStatus {
             None => tracing::info!(reason, result, "{action}"),
             Some(error) => tracing::warn!(reason, result, error, "could not {action}"),
         }
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let mut inner = self.lock();
         *inner.steps.entry((step.action.kind(), result)).or_default() += 1;
-        if inner.actions.len() == REMEMBERED {
-            inner.actions.pop_front();
-        }
-        inner.actions.push_back(Done { at, action, reason, result, error });
+        inner.remember(Done { at: now(), action, reason, result, error });
         result
+    }
+
+    /// Takes in what a change of the StatefulSet or a pod came to.
+    pub(super) fn edited(&self, edit: &Edit, edited: &Result<(), EditError>) {
+        let action = edit.to_string();
+        let (result, error) = match edited {
+            Ok(()) => ("done", None),
+            Err(error) => ("failed", Some(error.to_string())),
+        };
+        match &error {
+            None => tracing::info!(reason = "wish", result, "{action}"),
+            Some(error) => tracing::warn!(reason = "wish", result, error, "could not {action}"),
+        }
+        let mut inner = self.lock();
+        *inner.steps.entry((edit.kind(), result)).or_default() += 1;
+        inner.remember(Done { at: now(), action, reason: "wish", result, error });
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Inner {
+    fn remember(&mut self, done: Done) {
+        if self.actions.len() == REMEMBERED {
+            self.actions.pop_front();
+        }
+        self.actions.push_back(done);
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
