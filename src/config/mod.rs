@@ -132,6 +132,7 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         leads: None,
         pause_file: settings.pause_file,
         journal_file: settings.journal_file,
+        journal: None,
         credentials: refresh.credentials.clone(),
         limit: refresh.limit,
     });

@@ -54,6 +54,15 @@ impl Memory {
         Memory { ours, newcomers, ..Memory::default() }
     }
 
+    /// What the leader before knew: whom it let in, and all members unless they were seen here already.
+    pub fn take_over(&mut self, ours: HashSet<NodeId>, newcomers: HashSet<NodeId>) {
+        if self.ours.is_empty() {
+            self.ours = ours;
+        }
+        self.ours.extend(&newcomers);
+        self.newcomers.extend(newcomers);
+    }
+
     /// Takes in what a look showed.
     pub fn learn(&mut self, survey: &Survey, now: Instant) {
         let Some(ours) = survey.ours() else { return };

@@ -24,6 +24,7 @@ mod fix;
 mod import;
 mod interrupted;
 mod killed;
+mod kubernetes;
 mod large_values;
 mod loader;
 mod lost_nodes;

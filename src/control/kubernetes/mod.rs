@@ -3,19 +3,17 @@
 //! The only place that speaks to the API server. Whatever fails here is told and tried again; what was
 //! learned last stays in use, and nothing of a client's command ever waits for it.
 
+mod client;
 mod edit;
 mod read;
 mod watch;
 
+pub use client::client;
 pub use edit::EditError;
 pub use watch::{WatchStatus, watch};
 
 use kube::Client;
 use std::fmt;
-use std::time::Duration;
-
-/// An API server that takes longer for one request is taken for gone.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// The tutorial's StatefulSet, and Redis' port.
 pub const STATEFUL_SET: &str = "redis";
@@ -102,11 +100,9 @@ impl Place {
     /// # Errors
     /// Neither is there, or it cannot be read.
     pub async fn find(config: &Config) -> Result<Place, KubernetesError> {
-        let unknown = |error: &dyn std::error::Error| KubernetesError::Unknown(chain(error));
-        let mut found = kube::Config::infer().await.map_err(|error| unknown(&error))?;
-        found.connect_timeout = Some(REQUEST_LIMIT);
+        let found = kube::Config::infer().await.map_err(|error| KubernetesError::Unknown(chain(&error)))?;
         let namespace = config.namespace.clone().unwrap_or_else(|| found.default_namespace.clone());
-        let client = Client::try_from(found).map_err(|error| unknown(&error))?;
+        let client = client(found)?;
         Ok(Place { client, namespace, stateful_set: config.stateful_set.clone(), port: config.port })
     }
 

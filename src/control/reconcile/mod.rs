@@ -14,7 +14,7 @@ pub use status::{Done, ManageStatus, Phase, Report};
 use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::{Named, Pause, PodsWatch, Seed};
-use super::journal::{Journal, Store};
+use super::journal::{File, Journal, Store};
 use super::kubernetes::Place;
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
@@ -70,6 +70,8 @@ pub struct Config {
     pub pause_file: Option<PathBuf>,
     /// Where what no node can tell is kept for the next manager.
     pub journal_file: Option<PathBuf>,
+    /// Another place for it, where no file is named.
+    pub journal: Option<Arc<dyn Store>>,
     pub credentials: Credentials,
     /// The limit for each step of asking one node.
     pub limit: Duration,
@@ -83,7 +85,8 @@ pub async fn run(
     cancelled: impl Future<Output = ()>,
 ) {
     let managed = async {
-        let journal = Journal::open(config.journal_file.clone().map(Store::File)).await;
+        let file = config.journal_file.clone().map(|path| Arc::new(File(path)) as Arc<dyn Store>);
+        let journal = Journal::open(file.or(config.journal.clone())).await;
         let (ours, newcomers) = journal.members();
         let manager = Manager {
             leads: config.leads.clone(),
@@ -156,6 +159,10 @@ impl Manager {
 
     /// One look, its plan and its steps.
     async fn round(&mut self) -> Next {
+        if self.journal.lead(self.is_leader()).await {
+            let (ours, newcomers) = self.journal.members();
+            self.memory.take_over(ours, newcomers);
+        }
         let named = self.resolve().await;
         let (answers, silent) = self.ask(&named).await;
         let now = Instant::now().into_std();
@@ -289,11 +296,10 @@ impl Manager {
         let say = |kind, text: String, is_wrong| Finding { kind, text, command: None, is_wrong };
         let mut findings = Vec::new();
         let is_of_others = survey.view.nodes.is_empty() && !survey.strangers.is_empty();
-        if let Some(file) = self.config.journal_file.as_ref().filter(|_| is_of_others) {
+        if let Some(place) = self.journal.place().filter(|_| is_of_others) {
             let text = format!(
                 "the nodes that answer are not of the cluster that was managed until now: if they are the ones to \
-                 manage, remove the journal {} and start again",
-                file.display()
+                 manage, remove the journal {place} and start again"
             );
             findings.push(say("another-cluster", text, true));
         }

@@ -4,6 +4,7 @@
 
 pub mod both;
 pub mod client;
+pub mod fake_kube;
 pub mod fake_node;
 pub mod gateway;
 pub mod keys;
