@@ -38,6 +38,7 @@ pub mod reconcile;
 pub mod refresh;
 pub mod remove;
 pub mod replication;
+pub mod resize;
 pub mod restore;
 mod settle_slot;
 pub mod status;

@@ -1,6 +1,7 @@
 //! Kubernetes through kube's real client and a fake API server: what its bad days do to slotgate.
 
 mod pods;
+mod wishes;
 
 use super::support::fake_kube::{FakeKube, NAMESPACE};
 use slotgate::control::kubernetes::{Config, Place};

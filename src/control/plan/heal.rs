@@ -59,7 +59,7 @@ impl Plan {
         self.steps.push(Step { action, reason });
     }
 
-    pub(super) fn find(&mut self, kind: &'static str, text: String, command: Option<String>) {
+    pub fn find(&mut self, kind: &'static str, text: String, command: Option<String>) {
         self.findings.push(Finding { kind, text, command, is_wrong: true });
     }
 

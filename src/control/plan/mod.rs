@@ -16,4 +16,5 @@ pub mod rebalance;
 pub mod rebalance_loads;
 pub mod remove;
 mod restart;
+mod scale;
 pub mod wish;

@@ -17,8 +17,7 @@ const MAX_LAG: u64 = 16 << 20;
 
 const WAITS: &str = "restart-waits";
 
-pub(super) fn next(case: Case<'_>) -> Next {
-    let Some(set) = &case.pods.set else { return Next::Nothing };
+pub(super) fn next(case: Case<'_>, set: &StatefulSet) -> Next {
     let wish = set.wishes.restart.as_ref();
     let is_new = wish.is_some() && set.progress.stamp.as_ref() != wish;
     if !is_new && set.progress.kept_strategy.is_none() {
@@ -34,7 +33,7 @@ pub(super) fn next(case: Case<'_>) -> Next {
             Some(why) => wait(why),
             None => Next::Edit(Edit::BeginRestart { wish: wish.clone() }),
         },
-        _ if old.is_empty() => match away(case, set) {
+        _ if old.is_empty() => match case.away(set) {
             Some((_, why)) => wait(why),
             None => Next::Edit(Edit::EndRestart),
         },
@@ -51,7 +50,7 @@ pub(super) fn next(case: Case<'_>) -> Next {
 /// The next one of the old pods, the highest number first.
 fn replace(case: Case<'_>, set: &StatefulSet, old: &[&Pod]) -> Next {
     let delete = |pod: &Pod| Next::Edit(Edit::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() });
-    if let Some((pod, _)) = away(case, set)
+    if let Some((pod, _)) = case.away(set)
         && let Some(pod) = pod.filter(|pod| old.iter().any(|old| old.uid == pod.uid))
         && pod.trouble.is_some()
         && !pod.is_running
@@ -80,34 +79,13 @@ fn hand_over(case: Case<'_>, primary: &Observation) -> Result<HandOver, Refusal>
 
 /// Why no pod may be taken away now.
 fn obstacle(case: Case<'_>, set: &StatefulSet) -> Option<String> {
-    if let Some((_, why)) = away(case, set) {
-        return Some(why);
-    }
     let is_unknown = |pod: &&Pod| case.node(pod).is_none() && !case.is_spare(pod);
-    let unknown = case.pods.pods.iter().find(is_unknown);
-    unknown.map(|pod| format!("the node in {} is not a member of the cluster yet", pod.name)).or_else(|| {
-        let wrong = case.wrong?;
-        Some(format!("the cluster is not in order: {wrong}"))
-    })
-}
-
-/// A pod that is not in order, and why; or that one is missing.
-fn away<'a>(case: Case<'a>, set: &StatefulSet) -> Option<(Option<&'a Pod>, String)> {
-    let pods = &case.pods.pods;
-    let mut away = pods.iter().filter(|pod| !pod.is_whole());
-    match (away.next(), away.next()) {
-        (None, _) if pods.len() == set.replicas as usize => None,
-        (None, _) => Some((None, format!("there are {} pods, not {}", pods.len(), set.replicas))),
-        (Some(pod), second) => {
-            let trouble = match &pod.trouble {
-                Some(trouble) => format!(": {trouble}"),
-                None if pod.is_leaving => ": it is ending".into(),
-                None => String::new(),
-            };
-            let is_alone = second.is_none() && pods.len() == set.replicas as usize;
-            Some((is_alone.then_some(pod), format!("{} is not ready{trouble}", pod.name)))
-        }
-    }
+    case.obstacle(set)
+        .or_else(|| {
+            let unknown = case.pods.pods.iter().find(is_unknown)?;
+            Some(format!("the node in {} is not a member of the cluster yet", unknown.name))
+        })
+        .or_else(|| case.has_open_slots.then(|| "slots are on the move".to_string()))
 }
 
 fn stopped(old: &[&Pod]) -> Next {

@@ -1,9 +1,10 @@
 //! A model of a StatefulSet and the nodes in its pods, for the tests of wishes.
 
 use super::{Case, Next, next};
-use crate::control::action::Action;
+use crate::control::action::{Action, Party};
 use crate::control::edit::Edit;
 use crate::control::observe::{ClusterInfo, NodeInfo, Role, parse_nodes};
+use crate::control::plan::rebalance::{Holder, rebalance};
 use crate::control::pods::{Pod, Pods, Size, StatefulSet};
 use crate::control::view::{NodeView, Observation, View};
 use crate::topology::{NodeId, SlotRange};
@@ -145,7 +146,8 @@ impl World {
             p.node.is_member && p.pod.as_ref().is_none_or(|pod| !pod.is_running) && !p.node.slots.is_empty()
         });
         let wrong = is_member_away.then_some("a primary is away");
-        next(Case { pods: &pods, view: &view, newcomers: &newcomers, wrong })
+        let newcomers = newcomers.as_slice();
+        next(Case { pods: &pods, view: &view, newcomers, strangers: &[], has_open_slots: false, wrong })
     }
 
     /// What Kubernetes and nodes make of it.
@@ -153,7 +155,16 @@ impl World {
         match next {
             Next::Edit(edit) => self.edit(edit),
             Next::Act { actions, .. } => actions.iter().for_each(|action| self.act(action)),
-            other => panic!("nothing to be done: {other:?}"),
+            Next::Move { to } => self.move_slots(&to.iter().map(|id| number(*id)).collect::<Vec<_>>()),
+            Next::Remove(node) => {
+                self.done.push(format!("remove {}", number(node.id)));
+                assert!(!self.places.iter().any(|place| place.node.primary == Some(number(node.id))));
+                let new = 1000 + number(node.id);
+                let node = self.node(number(node.id));
+                assert!(node.slots.is_empty() && node.is_member);
+                *node = Node { id: new, is_member: false, slots: Vec::new(), primary: None };
+            }
+            Next::Nothing | Next::Wait { .. } => panic!("nothing to be done: {next:?}"),
         }
     }
 
@@ -220,6 +231,45 @@ impl World {
             }
             other => panic!("no action of this model: {other}"),
         }
+    }
+
+    /// What is drained follows the new owner, as servers have it by default.
+    fn move_slots(&mut self, to: &[usize]) {
+        self.done.push("move".into());
+        let had: Vec<usize> = self.owners();
+        let party = |n: usize| Party { id: id(n), addr: SocketAddr::from(([10, 0, 0, 0], 1)) };
+        let primaries = self.places.iter().map(|place| &place.node).filter(|node| node.primary.is_none());
+        let holders: Vec<Holder> = primaries
+            .map(|node| {
+                let weight = u32::from(to.contains(&node.id));
+                Holder { node: party(node.id), slots: node.slots.clone(), weight }
+            })
+            .collect();
+        for step in rebalance(&holders, 0).unwrap() {
+            let moved: Vec<_> = step.ranges.iter().flat_map(|range| range.slots()).collect();
+            let (source, target) = (number(step.source.id), number(step.target.id));
+            let left = self.node(source).slots.iter().flat_map(|range| range.slots());
+            let left = left.filter(|slot| !moved.contains(slot)).collect::<Vec<_>>();
+            self.node(source).slots = SlotRange::cover(left);
+            let mut has: Vec<_> = self.node(target).slots.iter().flat_map(|range| range.slots()).collect();
+            has.extend(moved);
+            has.sort_unstable();
+            self.node(target).slots = SlotRange::cover(has);
+        }
+        let new_owner = to[0];
+        let now = self.owners();
+        for old in had.into_iter().filter(|n| !now.contains(n)) {
+            for node in self.places.iter_mut().map(|place| &mut place.node) {
+                if node.id == old || node.primary == Some(old) {
+                    node.primary = Some(new_owner);
+                }
+            }
+        }
+    }
+
+    pub fn owners(&self) -> Vec<usize> {
+        let owners = self.places.iter().filter(|place| !place.node.slots.is_empty());
+        owners.map(|place| place.node.id).collect()
     }
 
     pub fn wish_size(&mut self, size: Size) {

@@ -95,7 +95,7 @@ pub async fn run(
             journal,
             members: BTreeSet::new(),
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
-            wishes: Wishes::new(config.place.clone()),
+            wishes: Wishes::new(config.place.clone(), config.credentials.clone(), config.limit),
             config,
             shared,
             status,
@@ -182,7 +182,7 @@ impl Manager {
         let held = self.held();
         let is_healthy =
             problems.is_empty() && plan.steps.is_empty() && !plan.findings.iter().any(|f| f.is_wrong);
-        let wished = self.wishes.plan(&survey, pods.as_deref(), &mut plan, &problems);
+        let wished = self.wishes.plan(&survey, pods.as_deref(), (&mut plan, &problems), held.is_some());
         self.status.planned(&plan, problems, is_healthy, held);
         if is_healthy {
             self.journal.mended();

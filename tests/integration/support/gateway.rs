@@ -26,7 +26,13 @@ impl Gateway {
     /// With more arguments for `slotgate serve`.
     #[track_caller]
     pub fn start_with(seeds: &[SocketAddr], args: &[&str]) -> Gateway {
-        let gateway = Gateway::start_unready(seeds, args);
+        Gateway::start_in(seeds, args, &[])
+    }
+
+    /// And with more variables in its environment.
+    #[track_caller]
+    pub fn start_in(seeds: &[SocketAddr], args: &[&str], environment: &[(&str, &str)]) -> Gateway {
+        let gateway = Gateway::launch(seeds, args, environment);
         let mut seen = (0, String::new());
         wait_until("/readyz says 200", || {
             seen = gateway.admin_get("/readyz");
@@ -38,10 +44,15 @@ impl Gateway {
     /// Waits only until it accepts clients, whatever the state of the cluster.
     #[track_caller]
     pub fn start_unready(seeds: &[SocketAddr], args: &[&str]) -> Gateway {
+        Gateway::launch(seeds, args, &[])
+    }
+
+    #[track_caller]
+    fn launch(seeds: &[SocketAddr], args: &[&str], environment: &[(&str, &str)]) -> Gateway {
         let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_slotgate"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
-        command.args(["--seed", &seeds.join(",")]).args(args);
+        command.args(["--seed", &seeds.join(",")]).args(args).envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = end_with_us(&mut command).spawn().expect("the built slotgate binary starts");
 
