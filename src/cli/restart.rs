@@ -34,11 +34,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    wish(
-        &args.wishing,
-        |set, pods| if args.stop { Ok(stop(set)) } else { plan(set, pods, &now) },
-        |edit, set, pods| stand(edit, set, pods),
-    )
+    wish(&args.wishing, |set, pods| if args.stop { Ok(stop(set)) } else { plan(set, pods, &now) }, stand)
 }
 
 /// What a restart comes to.
