@@ -103,6 +103,7 @@ pub async fn run(mut config: Config) -> Result<(), AppError> {
         config.refresh.pods = Some(pods.clone());
         if let (Some(config), Some(manage)) = (&mut config.manage, &manage) {
             config.pods = Some(pods);
+            config.place = Some(place.clone());
             let reporter = report::through(config, place, manage.clone(), watched);
             shutdown.spawn("report", reporter.run(stopped()));
         }

@@ -46,27 +46,32 @@ impl Change {
     /// # Errors
     /// Printing or reading failed.
     pub fn is_confirmed(&self) -> io::Result<bool> {
-        if self.yes {
-            return Ok(true);
-        }
-        print!("Do this? (type 'yes' to accept): ");
-        io::stdout().flush()?;
-        let mut answer = String::new();
-        let is_closed = io::stdin().read_line(&mut answer)? == 0;
-        if is_closed {
-            println!();
-        }
-        let is_yes = answer.trim() == "yes";
-        if !is_yes {
-            println!("Nothing was changed: the answer was not 'yes'. Without a terminal, add --yes.");
-        }
-        Ok(is_yes)
+        if self.yes { Ok(true) } else { ask() }
     }
 
     /// A line of progress. A reader that went away does not stop the work.
     pub fn say(&self, progress: Progress) {
         say(progress, self.is_json());
     }
+}
+
+/// Whether a person accepts what was shown. A closed standard input is a no.
+///
+/// # Errors
+/// Printing or reading failed.
+pub fn ask() -> io::Result<bool> {
+    print!("Do this? (type 'yes' to accept): ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    let is_closed = io::stdin().read_line(&mut answer)? == 0;
+    if is_closed {
+        println!();
+    }
+    let is_yes = answer.trim() == "yes";
+    if !is_yes {
+        println!("Nothing was changed: the answer was not 'yes'. Without a terminal, add --yes.");
+    }
+    Ok(is_yes)
 }
 
 /// A line of progress, on the standard error when a program reads the standard output.

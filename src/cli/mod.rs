@@ -26,9 +26,12 @@ mod pace;
 mod pause;
 mod rebalance;
 mod remove;
+mod restart;
 mod restore;
+mod scale;
 mod serve;
 mod set_timeout;
+mod stateful_set;
 mod status;
 mod status_in_kubernetes;
 mod switch_all_from;
@@ -120,6 +123,8 @@ pub enum Output {
   slotgate failover redis-3:6379 redis-0:6379
   slotgate backup /backup/today redis-0:6379
   slotgate explain --seed redis-0:6379 SET user:{42}:name x
+  slotgate restart --wait
+  slotgate scale --shards 4 --replicas 1
   slotgate config show
 
 Exit codes: 0 fine, 1 something is wrong, 2 used wrongly, 3 refused because it would not be safe.
@@ -152,6 +157,8 @@ enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Import(Box<import::Args>),
+    Scale(scale::Args),
+    Restart(restart::Args),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Demo(Box<demo::Args>),
@@ -182,6 +189,8 @@ pub fn run() -> ExitCode {
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(args),
         Command::Import(args) => import::run(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Restart(args) => restart::run(&args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Demo(args) => demo::run(&args),

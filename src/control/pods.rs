@@ -4,7 +4,10 @@
 //! node: an address is used only after the node there told its id.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 /// All pods of one StatefulSet, and the StatefulSet.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -49,8 +52,12 @@ pub struct StatefulSet {
     /// Whether a new template replaces pods without being asked; pods below the partition stay.
     pub is_rolling: bool,
     pub partition: u32,
+    /// It was changed, and Kubernetes has not taken that in: `update_revision` may be an older one.
+    pub is_stale: bool,
     /// The operator's wishes, as annotations say them.
     pub wishes: Wishes,
+    /// What slotgate wrote on it of wishes under way.
+    pub progress: Progress,
 }
 
 /// What the operator wrote on the StatefulSet (annotations `slotgate.dev/...`).
@@ -66,6 +73,62 @@ pub struct Wishes {
     pub restart: Option<String>,
     /// Annotations that cannot be read, each in a sentence.
     pub wrong: Vec<String>,
+}
+
+/// How far wishes are, as the StatefulSet says itself: whoever leads goes on from there.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// The restart that the template was stamped with last.
+    pub stamp: Option<String>,
+    /// A restart is under way: the update strategy that is put back at its end, as JSON.
+    pub kept_strategy: Option<String>,
+    /// A change of size is under way: which.
+    pub scaling: Option<Size>,
+    /// The last one that was ended.
+    pub scaled: Option<Size>,
+}
+
+/// How many shards, and how many replicas each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    pub shards: u32,
+    pub replicas: u32,
+}
+
+impl Size {
+    /// How many pods that takes.
+    pub fn pods(self) -> u32 {
+        self.shards.saturating_mul(self.replicas.saturating_add(1))
+    }
+}
+
+/// As annotations have it: `4x1` is four shards with a replica each.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.shards, self.replicas)
+    }
+}
+
+impl FromStr for Size {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Size, ParseIntError> {
+        let (shards, replicas) = text.trim().split_once('x').unwrap_or((text, ""));
+        Ok(Size { shards: shards.parse()?, replicas: replicas.parse()? })
+    }
+}
+
+impl Pod {
+    /// The name of the StatefulSet's pod of this number.
+    pub fn sibling(&self, ordinal: u32) -> String {
+        let base = self.name.rsplit_once('-').map_or(self.name.as_str(), |(base, _)| base);
+        format!("{base}-{ordinal}")
+    }
+
+    /// It is as it should be, and stays.
+    pub fn is_whole(&self) -> bool {
+        self.is_ready && self.is_running && !self.is_leaving
+    }
 }
 
 impl Pods {

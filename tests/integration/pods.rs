@@ -58,6 +58,7 @@ impl Manager {
             pods: Some(told),
             leads: None,
             kubernetes: None,
+            place: None,
             pause_file: None,
             journal_file: journal.map(Path::to_path_buf),
             journal: None,

@@ -5,6 +5,7 @@
 
 mod client;
 mod config_map;
+mod edit;
 mod events;
 mod journal;
 pub mod lease;
@@ -16,6 +17,7 @@ mod trouble;
 mod watch;
 
 pub use client::client;
+pub use edit::EditError;
 pub use journal::Journal;
 pub use reporter::Reporter;
 pub use status::{Lack, Written, lack, read_status, status_name};

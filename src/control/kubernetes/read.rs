@@ -1,7 +1,7 @@
 //! The API server's objects → pods. Pure.
 
 use super::Place;
-use crate::control::pods::{Pod, StatefulSet, Wishes};
+use crate::control::pods::{Pod, Progress, StatefulSet, Wishes};
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -13,6 +13,15 @@ pub const PAUSED: &str = "slotgate.dev/paused";
 pub const SHARDS: &str = "slotgate.dev/shards";
 pub const REPLICAS: &str = "slotgate.dev/replicas";
 pub const RESTART: &str = "slotgate.dev/restart";
+
+/// On the template: the restart that its pods were made for. A new one makes all pods old.
+pub const STAMP: &str = "slotgate.dev/restarted";
+/// While a restart is under way: the update strategy to put back.
+pub const KEPT_STRATEGY: &str = "slotgate.dev/kept-update-strategy";
+/// While a change of size is under way.
+pub const SCALING: &str = "slotgate.dev/scaling";
+/// The last change of size that was ended.
+pub const SCALED: &str = "slotgate.dev/scaled";
 
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#topologykubernetesiozone>; copied to pods
 /// from Kubernetes 1.35 on.
@@ -84,6 +93,7 @@ pub(super) fn read_set(set: &apps::StatefulSet) -> StatefulSet {
     let strategy = spec.and_then(|spec| spec.update_strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let count = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
+    let taken_in = set.status.as_ref().and_then(|status| status.observed_generation);
     StatefulSet {
         uid: set.metadata.uid.clone().unwrap_or_default(),
         // One is the API's default.
@@ -91,7 +101,21 @@ pub(super) fn read_set(set: &apps::StatefulSet) -> StatefulSet {
         update_revision: set.status.as_ref().and_then(|status| status.update_revision.clone()),
         is_rolling: strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("OnDelete"),
         partition: count(rolling.and_then(|rolling| rolling.partition)).unwrap_or(0),
+        is_stale: set.metadata.generation.is_some_and(|now| taken_in.is_none_or(|taken_in| taken_in < now)),
         wishes: read_wishes(set.metadata.annotations.as_ref().unwrap_or(&BTreeMap::new())),
+        progress: read_progress(set),
+    }
+}
+
+fn read_progress(set: &apps::StatefulSet) -> Progress {
+    let own = |name: &str| set.metadata.annotations.as_ref()?.get(name).cloned();
+    let template = set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    let stamped = template.and_then(|meta| meta.annotations.as_ref()).and_then(|all| all.get(STAMP));
+    Progress {
+        stamp: stamped.cloned(),
+        kept_strategy: own(KEPT_STRATEGY),
+        scaling: own(SCALING).and_then(|text| text.parse().ok()),
+        scaled: own(SCALED).and_then(|text| text.parse().ok()),
     }
 }
 

@@ -68,11 +68,11 @@ impl Plan {
         self.steps.push(Step { action, reason });
     }
 
-    pub(super) fn find(&mut self, kind: &'static str, text: String, command: Option<String>) {
+    pub fn find(&mut self, kind: &'static str, text: String, command: Option<String>) {
         self.findings.push(Finding { kind, text, command, is_wrong: true });
     }
 
-    pub(super) fn note(&mut self, kind: &'static str, text: String, command: Option<String>) {
+    pub fn note(&mut self, kind: &'static str, text: String, command: Option<String>) {
         self.findings.push(Finding { kind, text, command, is_wrong: false });
     }
 }

@@ -3,6 +3,7 @@
 use super::first_start::is_uncovered;
 use super::heal::{Case, Plan};
 use super::placement::Place;
+use super::scale::is_unwanted;
 use crate::control::action::{Action, Party};
 use crate::control::observe::Flags;
 use crate::control::view::Observation;
@@ -37,6 +38,10 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
     let mut places = vacant.len().saturating_sub(coming.filter(|node| !is_due(node)).count());
     for newcomer in &survey.newcomers {
         let addr = newcomer.view.asked;
+        // It left the cluster just now, and its pod is to go.
+        if case.pods.is_some_and(|pods| is_unwanted(pods, addr)) {
+            continue;
+        }
         let (Some(hub), Some(home)) = (nodes.first(), survey.home(newcomer.view.id())) else { continue };
         if places == 0 {
             let text = format!("{addr} is empty and not needed: every primary has a replica");

@@ -22,4 +22,7 @@ pub mod rebalance_loads;
 mod rebalance_model;
 pub mod remove;
 mod replaced;
+mod restart;
+mod scale;
 mod scaled_in;
+pub mod wish;

@@ -8,6 +8,7 @@
 mod forming;
 mod relieve;
 mod status;
+mod wishes;
 
 use status::Held;
 pub use status::{Done, ManageStatus, Phase, Planned, Report, Told};
@@ -16,7 +17,7 @@ use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::{Named, Pause, PodsWatch, Seed};
 use super::journal::{File, Journal, Store};
-use super::kubernetes::{Troubles, WatchStatus};
+use super::kubernetes::{Place, Troubles, WatchStatus};
 use super::leadership::Leadership;
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use wishes::Wishes;
 
 /// How often a cluster in order is looked at when nothing hints at a change.
 const CALM: Duration = Duration::from_secs(5);
@@ -67,6 +69,8 @@ pub struct Config {
     pub pods: Option<PodsWatch>,
     /// What the API server is of no use for, where there is one.
     pub kubernetes: Option<(Arc<WatchStatus>, Arc<Troubles>)>,
+    /// Where wishes on the StatefulSet are carried out; without it, none are.
+    pub place: Option<Place>,
     /// Whether this one may act, where several gateways elect one; without it, it always may.
     pub leads: Option<Leadership>,
     /// While this file exists, nothing is done.
@@ -100,6 +104,7 @@ pub async fn run(
             last: None,
             members: BTreeSet::new(),
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            wishes: Wishes::new(config.place.clone(), config.credentials.clone(), config.limit),
             config,
             shared,
             status,
@@ -140,6 +145,7 @@ struct Manager {
     /// Where members answered or were said to be at the last look.
     members: BTreeSet<SocketAddr>,
     backoff: Backoff,
+    wishes: Wishes,
 }
 
 impl Manager {
@@ -195,13 +201,14 @@ impl Manager {
         let held = self.held();
         let is_healthy = problems.is_empty() && plan.is_done() && !plan.findings.iter().any(|f| f.is_wrong);
         self.status.saw(status_of(&survey.view));
+        let wished = self.wishes.plan(&survey, pods.as_deref(), (&mut plan, &problems), held.is_some());
         self.status.planned(&plan, problems, is_healthy, held);
         if is_healthy {
             self.journal.mended();
         }
-        if plan.is_done() || held.is_some() {
+        if (plan.is_done() && wished.edit.is_none()) || held.is_some() {
             let is_urgent = held.is_none() && self.has_lost_owner(&survey, now);
-            let longest = match is_healthy {
+            let longest = match is_healthy && !wished.is_under_way {
                 true => CALM,
                 false if is_urgent => ALARM,
                 false => ALERT,
@@ -209,10 +216,13 @@ impl Manager {
             self.last = Some(survey);
             return Next { is_urgent, ..Next::within(SHORTEST, longest) };
         }
-        let failed = match &plan.forming {
+        let mut failed = match &plan.forming {
             Some(forming) => self.form(forming).await,
             None => self.act(&survey, &plan).await,
         };
+        if let Some(edit) = wished.edit.filter(|_| failed == 0 && self.held().is_none()) {
+            failed += usize::from(!self.wishes.edit(&edit, &self.status).await);
+        }
         self.last = Some(survey);
         match failed {
             0 => {

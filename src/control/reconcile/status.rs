@@ -2,6 +2,8 @@
 
 use super::forming::steps_of;
 use crate::control::act::{ActError, Acted};
+use crate::control::edit::Edit;
+use crate::control::kubernetes::EditError;
 use crate::control::plan::heal::{Plan, Step};
 use crate::control::status::Status;
 use serde::Serialize;
@@ -218,18 +220,47 @@ impl ManageStatus {
             None => tracing::info!(reason, result, "{action}"),
             Some(error) => tracing::warn!(reason, result, error, "could not {action}"),
         }
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let mut inner = self.lock();
         *inner.steps.entry((step.action.kind(), result)).or_default() += 1;
-        if inner.actions.len() == REMEMBERED {
-            inner.actions.pop_front();
-        }
-        let number = inner.steps.values().sum();
-        inner.actions.push_back(Done { number, at, action, reason, result, error });
+        inner.remember(action, reason, result, error);
         result
+    }
+
+    /// Takes in what a change of the StatefulSet or a pod came to.
+    pub(super) fn edited(&self, edit: &Edit, edited: &Result<(), EditError>) {
+        let action = edit.to_string();
+        let (result, error) = match edited {
+            Ok(()) => ("done", None),
+            Err(error) => ("failed", Some(error.to_string())),
+        };
+        match &error {
+            None => tracing::info!(reason = "wish", result, "{action}"),
+            Some(error) => tracing::warn!(reason = "wish", result, error, "could not {action}"),
+        }
+        let mut inner = self.lock();
+        *inner.steps.entry((edit.kind(), result)).or_default() += 1;
+        inner.remember(action, "wish", result, error);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// After the step was counted.
+    fn remember(
+        &mut self,
+        action: String,
+        reason: &'static str,
+        result: &'static str,
+        error: Option<String>,
+    ) {
+        if self.actions.len() == REMEMBERED {
+            self.actions.pop_front();
+        }
+        let number = self.steps.values().sum();
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.actions.push_back(Done { number, at, action, reason, result, error });
     }
 }

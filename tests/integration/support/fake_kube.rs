@@ -113,9 +113,14 @@ impl FakeKube {
 
     /// Changes a part of an object: a JSON merge patch.
     pub fn patch(&self, resource: &str, name: &str, patch: &Value) {
-        let mut object = self.get(resource, name).unwrap();
-        store::merge(&mut object, patch);
-        self.put(resource, object);
+        {
+            let place = (resource.into(), NAMESPACE.into(), name.into());
+            let mut store = self.store();
+            let mut object = store.get(&place).cloned().unwrap();
+            store::merge(&mut object, patch);
+            store.put(place, object);
+        }
+        self.wake();
     }
 
     pub fn remove(&self, resource: &str, name: &str) {

@@ -27,13 +27,18 @@ impl Gateway {
     /// With more arguments for `slotgate serve`.
     #[track_caller]
     pub fn start_with(seeds: &[SocketAddr], args: &[&str]) -> Gateway {
-        let gateway = Gateway::start_unready(seeds, args);
+        Gateway::start_unready(seeds, args).when_ready()
+    }
+
+    /// Waits until it serves every slot.
+    #[track_caller]
+    pub fn when_ready(self) -> Gateway {
         let mut seen = (0, String::new());
         wait_until("/readyz says 200", || {
-            seen = gateway.admin_get("/readyz");
+            seen = self.admin_get("/readyz");
             seen.0 == 200
         });
-        gateway
+        self
     }
 
     /// Waits only until it accepts clients, whatever the state of the cluster.

@@ -10,6 +10,7 @@ pub mod fake_node;
 pub mod gateway;
 pub mod keys;
 pub mod killer;
+pub mod kubelet;
 pub mod one_line;
 pub mod payload;
 pub mod program;

@@ -70,6 +70,13 @@ impl Store {
         if meta["creationTimestamp"].is_null() {
             meta["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
         }
+        // Of objects that count them: each change of what is wanted.
+        let known = self.objects.get(&place);
+        if let Some(known) = known.filter(|known| known["spec"] != object["spec"])
+            && let Some(generation) = known["metadata"]["generation"].as_u64()
+        {
+            object["metadata"]["generation"] = (generation + 1).into();
+        }
         let before = self.objects.insert(place.clone(), object.clone());
         self.changes.push(Change { version: self.version, place, before, after: Some(object.clone()) });
         object
