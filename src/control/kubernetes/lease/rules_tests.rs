@@ -1,3 +1,5 @@
+//! The rules of the election, one by one; a whole world of candidates is in the model.
+
 use super::*;
 
 #[path = "rules_model.rs"]
