@@ -62,6 +62,7 @@ impl Manager {
             pause_file: None,
             journal_file: journal.map(Path::to_path_buf),
             journal: None,
+            kubernetes: None,
             credentials: Credentials::default(),
             limit: Duration::from_secs(2),
         };
