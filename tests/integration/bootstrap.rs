@@ -133,6 +133,13 @@ fn nodes_that_are_not_empty_are_refused_by_name_and_nothing_is_changed() {
             nodes.matches(" connected").count() == 2 && !nodes.contains("handshake")
         })
     });
+    wait_until("the two have epochs of their own", || {
+        let epoch = |ix: usize| {
+            let info = cluster.client(ix).call_text(&["CLUSTER", "INFO"]);
+            info.lines().find_map(|line| line.strip_prefix("cluster_my_epoch:")?.parse::<u64>().ok()).unwrap()
+        };
+        epoch(6) != epoch(7)
+    });
 
     let before = states(addrs);
     let refused = bootstrap(&addrs[..6], &["--yes"]).output().unwrap();

@@ -6,7 +6,9 @@
 //! two would leave a slot that nobody owns.
 
 use super::keys::{Mover, list};
-use super::{Cluster, EPOCH_LIMIT, Event, MigrateError, Stop, Words, ask, ask_all, set_slot, words};
+use super::{
+    Cluster, EPOCH_LIMIT, Event, MigrateError, Stop, Words, ask, ask_all, ask_patiently, set_slot, words,
+};
 use crate::control::announce::{Announcement, announce};
 use crate::control::node_client::{NodeClient, NodeError, Reply};
 use crate::control::observe::observe_view;
@@ -165,11 +167,11 @@ impl Worker {
     async fn empty(&mut self, slots: &[Slot]) -> Result<u64, MigrateError> {
         let (source, target) = (self.step.source.id, self.step.target.id);
         let importing: Vec<Words> = slots.iter().map(|slot| set_slot(*slot, "IMPORTING", source)).collect();
-        ask_all(&mut self.target, &importing).await?;
+        all(ask_patiently(&mut self.target, &importing).await?)?;
         let mut questions: Vec<Words> =
             slots.iter().map(|slot| set_slot(*slot, "MIGRATING", target)).collect();
         questions.extend(list(slots));
-        let listed = ask_all(&mut self.source, &questions).await?.split_off(slots.len());
+        let listed = all(ask_patiently(&mut self.source, &questions).await?)?.split_off(slots.len());
         let Worker { cluster, step, source, target, events, .. } = self;
         let mut mover = Mover::new(cluster, source, target, step.target, events);
         mover.empty(slots, listed).await
@@ -183,7 +185,8 @@ impl Worker {
             // WAIT counts from the last command of this connection on, and the keys came before that.
             questions.push(words(["WAIT", "1", &REPLICA_LIMIT.as_millis().to_string()]));
         }
-        let has_copy = ask_all(&mut self.target, &questions).await?.last() != Some(&Reply::Integer(0));
+        let taken = all(ask_patiently(&mut self.target, &questions).await?)?;
+        let has_copy = taken.last() != Some(&Reply::Integer(0));
         // Gateways need not be redirected for each slot.
         let slots = SlotRange::cover(batch.iter().copied());
         announce(&mut self.target, &Announcement::Owner { node: target.id, slots }).await;
@@ -196,7 +199,7 @@ impl Worker {
             self.replica = None;
         }
         questions.truncate(batch.len());
-        for reply in ask(&mut self.source, &questions).await? {
+        for reply in ask_patiently(&mut self.source, &questions).await? {
             match reply {
                 // It gave its last slot away and follows the new owner already.
                 Err(NodeError::Refused { text, .. }) if text.contains("only with masters") => {}
@@ -205,6 +208,11 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// The replies, unless one is a refusal.
+fn all(replies: Vec<Result<Reply, NodeError>>) -> Result<Vec<Reply>, NodeError> {
+    replies.into_iter().collect()
 }
 
 /// A replica of the target, asked whether it has heard.

@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How long one question to a node of a move may take: a pipeline of MIGRATEs whose target stopped
 /// answering fails one by one, each after its own timeout.
@@ -60,6 +60,9 @@ pub enum Event {
 /// How long news of an epoch may take: nodes tell each other at least every half node timeout, which is 15 s
 /// unless set otherwise.
 const EPOCH_LIMIT: Duration = Duration::from_secs(30);
+/// How long replicas may need to hear of a slot's state, and the pause until they are waited for again.
+const REPLICAS_LIMIT: Duration = Duration::from_secs(30);
+const REPLICAS_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why slots stopped moving. What was moved stays so.
 #[derive(Debug, thiserror::Error)]
@@ -258,6 +261,27 @@ async fn ask(
 ) -> Result<Vec<Result<Reply, NodeError>>, NodeError> {
     let questions: Vec<&[Vec<u8>]> = questions.iter().map(Vec::as_slice).collect();
     client.call_all(&questions).await
+}
+
+/// The same for questions that set slots' states. Valkey 8 has a primary's replicas take each of them first,
+/// and refuses with NOREPLICAS when they need longer than two seconds, as on a busy machine: from that one
+/// on all are asked again, so that what follows a state is answered in that state. Each may be asked twice.
+async fn ask_patiently(
+    client: &mut NodeClient,
+    questions: &[Words],
+) -> Result<Vec<Result<Reply, NodeError>>, NodeError> {
+    let deadline = Instant::now() + REPLICAS_LIMIT;
+    let mut replies = ask(client, questions).await?;
+    while let Some(late) = replies.iter().position(is_late).filter(|_| Instant::now() < deadline) {
+        sleep(REPLICAS_PAUSE).await;
+        replies.truncate(late);
+        replies.extend(ask(client, &questions[late..]).await?);
+    }
+    Ok(replies)
+}
+
+fn is_late(reply: &Result<Reply, NodeError>) -> bool {
+    matches!(reply, Err(NodeError::Refused { text, .. }) if text.starts_with("NOREPLICAS"))
 }
 
 /// Asks all of it in one write; the first refusal is an error.

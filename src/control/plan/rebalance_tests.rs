@@ -55,7 +55,7 @@ fn a_count_is_taken_from_the_source_beside_the_target() {
 fn clusters() -> impl Strategy<Value = Vec<Holder>> {
     let pieces = prop::collection::vec((0..9usize, 1..3000usize), 1..60);
     (2..8usize, pieces, prop::collection::vec(0..4u32, 8))
-        .prop_map(|(nodes, pieces, weights)| deal(nodes, usize::from(SLOTS), pieces, weights))
+        .prop_map(|(nodes, pieces, weights)| deal(nodes, SLOTS, pieces, weights))
 }
 
 /// The fewest moves to any rounding of the shares, by trying all of them.
