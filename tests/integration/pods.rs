@@ -62,7 +62,6 @@ impl Manager {
             pause_file: None,
             journal_file: journal.map(Path::to_path_buf),
             journal: None,
-            kubernetes: None,
             credentials: Credentials::default(),
             limit: Duration::from_secs(2),
         };
