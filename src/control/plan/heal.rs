@@ -135,6 +135,9 @@ pub(super) fn redis_cli(addr: SocketAddr, words: &str) -> String {
 }
 
 #[cfg(test)]
+#[path = "departures_tests.rs"]
+mod departures_tests;
+#[cfg(test)]
 #[path = "heal_model.rs"]
 mod model;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! by mistake, or one that is killed in the middle, do no harm. While the pause file exists, nothing is
 //! done; what would be is told.
 
+mod findings;
 mod forming;
 mod relieve;
 mod status;
@@ -22,8 +23,7 @@ use super::leadership::Leadership;
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
 use super::plan::departures;
-use super::plan::heal::{Case, Finding, Plan, heal};
-use super::plan::heal_pods;
+use super::plan::heal::{Case, Plan, heal};
 use super::pods::Pods;
 use super::problem::problems;
 use super::status::status as status_of;
@@ -332,34 +332,6 @@ impl Manager {
             named.extend(resolved.ok().and_then(Result::ok).into_iter().flatten());
         }
         named
-    }
-
-    /// What there is to say of the API server.
-    fn of_kubernetes(&self, pods: Option<&Pods>) -> Vec<Finding> {
-        let Some((watched, told)) = &self.config.kubernetes else { return Vec::new() };
-        let has_set = pods.is_some_and(|pods| pods.set.is_some());
-        let watched = watched.trouble().map(|text| heal_pods::of_api(text, has_set));
-        watched
-            .into_iter()
-            .chain(told.texts().into_iter().map(|text| heal_pods::of_api(text, true)))
-            .collect()
-    }
-
-    /// What there is to say of the journal.
-    fn of_journal(&self, survey: &Survey) -> Vec<Finding> {
-        let say = |kind, text: String, is_wrong| Finding { kind, text, command: None, is_wrong };
-        let mut findings = Vec::new();
-        let is_of_others = survey.view.nodes.is_empty() && !survey.strangers.is_empty();
-        if let Some(place) = self.journal.place().filter(|_| is_of_others) {
-            let text = format!(
-                "the nodes that answer are not of the cluster that was managed until now: if they are the ones to \
-                 manage, remove the journal {place} and start again"
-            );
-            findings.push(say("another-cluster", text, true));
-        }
-        findings.extend(self.journal.cut_short().map(|text| say("cut-short", text.into(), false)));
-        findings.extend(self.journal.trouble().map(|text| say("journal", text.into(), false)));
-        findings
     }
 
     /// Whether the operator names all nodes that should be, so that who is not named is gone.
