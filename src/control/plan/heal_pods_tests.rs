@@ -380,6 +380,8 @@ proptest! {
             let all_met = world.nodes.iter().all(|node| node.others.len() == 5);
             world.node_mut(1).keys = u64::from(all_met);
         }
+        // A manager that knew one node alone learns from it who the others are, and plans with them a look later.
+        world.look();
         world.heal();
         expect_roles(&world, &TUTORIAL);
     }
