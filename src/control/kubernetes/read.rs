@@ -44,7 +44,7 @@ pub(super) fn read_pod(pod: &core::Pod, place: &Place) -> Option<Pod> {
         host: spec.and_then(|spec| spec.node_name.clone()),
         zone: label(ZONE),
         is_ready: conditions().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-        is_running: phase == "Running" && containers(status).all(|container| is_running(container)),
+        is_running: phase == "Running" && containers(status).all(is_running),
         is_leaving: meta.deletion_timestamp.is_some(),
         revision: label(REVISION),
         trouble: trouble(status),

@@ -400,8 +400,8 @@ proptest! {
         let before = roles(&world);
         (0..6).for_each(|n| world.pod_mut(n).is_leaving = leaving[n]);
         world.heal();
-        for n in 0..3 {
-            let (old, other) = if swapped[n] { (n + 3, n) } else { (n, n + 3) };
+        for (n, is_swapped) in swapped.into_iter().enumerate() {
+            let (old, other) = if is_swapped { (n + 3, n) } else { (n, n + 3) };
             let moves = leaving[old] && !leaving[other];
             let primary = if moves { other } else { old };
             prop_assert_eq!(&world.node(primary).slots, &before[old].0);
