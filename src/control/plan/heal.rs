@@ -138,6 +138,9 @@ pub(super) fn redis_cli(addr: SocketAddr, words: &str) -> String {
 #[path = "heal_model.rs"]
 mod model;
 #[cfg(test)]
+#[path = "heal_pods_model.rs"]
+mod pods_model;
+#[cfg(test)]
 #[path = "heal_pods_tests.rs"]
 mod pods_tests;
 #[cfg(test)]
