@@ -135,11 +135,11 @@ pub(super) fn redis_cli(addr: SocketAddr, words: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "departures_tests.rs"]
-mod departures_tests;
-#[cfg(test)]
 #[path = "heal_model.rs"]
 mod model;
+#[cfg(test)]
+#[path = "heal_pods_model.rs"]
+mod pods_model;
 #[cfg(test)]
 #[path = "heal_pods_tests.rs"]
 mod pods_tests;

@@ -2,87 +2,20 @@
 
 use super::model::{World, host, id};
 use super::*;
-use crate::control::pods::{Pod, StatefulSet, Wishes};
+use crate::control::pods::Wishes;
 use proptest::prelude::*;
 use std::time::Duration;
-
-impl World {
-    /// A pod for each node of these, in this order, on three machines in turn.
-    pub(super) fn pods_of(&self, nodes: std::ops::Range<usize>) -> Pods {
-        let count = nodes.len() as u32;
-        let pod = |n: usize| Pod {
-            name: format!("redis-{n}"),
-            uid: format!("uid-{n}"),
-            ordinal: n as u32,
-            addr: Some(self.node(n).at),
-            host: Some(format!("m{}", n % 3)),
-            zone: None,
-            is_ready: true,
-            is_running: true,
-            is_leaving: false,
-            revision: Some("r1".into()),
-            trouble: None,
-        };
-        let set =
-            StatefulSet { replicas: count, update_revision: Some("r1".into()), ..StatefulSet::default() };
-        Pods { pods: nodes.map(pod).collect(), set: Some(set) }
-    }
-
-    /// Six empty nodes that know nobody, in a pod each.
-    pub(super) fn unformed() -> World {
-        let mut world = World::new();
-        world.nodes = (0..6).map(|n| World::lone(n, host(n as u8))).collect();
-        world.pods = Some(world.pods_of(0..6));
-        world
-    }
-
-    /// A whole cluster, a pod for each node, looked at once.
-    pub(super) fn in_pods() -> World {
-        let mut world = World::new();
-        world.pods = Some(world.pods_of(0..6));
-        world.look();
-        world
-    }
-
-    pub(super) fn pod_mut(&mut self, n: usize) -> &mut Pod {
-        &mut self.pods.as_mut().unwrap().pods[n]
-    }
-
-    pub(super) fn replicas(&mut self, count: u32) {
-        self.pods.as_mut().unwrap().set.as_mut().unwrap().replicas = count;
-    }
-
-    /// The pod comes back with an empty node instead of its own.
-    fn lose_volume(&mut self, pod: usize, new: usize, at: SocketAddr) {
-        self.node_mut(pod).is_up = false;
-        self.nodes.push(World::lone(new, at));
-        (self.pod_mut(pod).addr, self.pod_mut(pod).uid) = (Some(at), format!("uid-{new}"));
-    }
-
-    pub(super) fn accuse_by_all(&mut self, lost: usize) {
-        for n in (0..self.nodes.len()).filter(|n| *n != lost) {
-            let viewer = self.nodes[n].id;
-            if self.nodes[n].is_up && !self.nodes[n].others.is_empty() {
-                self.accuse(viewer, lost);
-            }
-        }
-    }
-}
 
 fn is_told(plan: &Plan, words: &str) -> bool {
     plan.findings.iter().any(|finding| finding.text.contains(words))
 }
 
-pub(super) fn kinds(plan: &Plan) -> Vec<&'static str> {
+fn kinds(plan: &Plan) -> Vec<&'static str> {
     plan.findings.iter().map(|finding| finding.kind).collect()
 }
 
-pub(super) fn steps(plan: &Plan) -> Vec<String> {
-    plan.steps.iter().map(|step| format!("{}: {}", step.reason, step.action)).collect()
-}
-
 /// Each node's slots, and whom it follows.
-pub(super) fn roles(world: &World) -> Vec<(String, Option<usize>)> {
+fn roles(world: &World) -> Vec<(String, Option<usize>)> {
     world.nodes.iter().map(|node| (node.slots.clone(), node.primary)).collect()
 }
 
@@ -215,6 +148,58 @@ fn a_cluster_that_is_there_is_not_formed_again_when_pods_are_added() {
     assert_eq!((plan.is_done(), kinds(&plan)), (true, vec!["spare-node", "spare-node"]));
 }
 
+fn steps(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(|step| format!("{}: {}", step.reason, step.action)).collect()
+}
+
+#[test]
+fn a_primary_whose_pod_leaves_hands_over_to_its_replica_whatever_else_is_wrong() {
+    let mut world = World::in_pods();
+    world.pod_mut(0).is_leaving = true;
+    assert_eq!(steps(&world.plan()), ["pod-leaves: let 10.0.0.3:6379 take over from 10.0.0.0:6379"]);
+    world.node_mut(5).is_up = false;
+    world.accuse_by_all(5);
+    world.node_mut(1).at = host(101);
+    assert_eq!(world.plan().steps[0].reason, "pod-leaves");
+    // A replica that leaves is nobody's concern.
+    let mut world = World::in_pods();
+    world.pod_mut(3).is_leaving = true;
+    assert_eq!(world.plan().steps, []);
+}
+
+#[test]
+fn nobody_changes_roles_when_all_pods_of_a_shard_leave() {
+    let mut world = World::in_pods();
+    (0..6).for_each(|n| world.pod_mut(n).is_leaving = true);
+    let plan = world.plan();
+    assert_eq!((plan.steps.as_slice(), kinds(&plan)), (&[][..], vec!["leaving-shard"; 3]));
+    // One that was scaled in leaves as well, if a moment later.
+    let mut world = World::in_pods();
+    world.pod_mut(0).is_leaving = true;
+    world.replicas(3);
+    assert_eq!(world.plan().steps, []);
+}
+
+#[test]
+fn a_shard_goes_to_a_replica_of_the_newest_revision_that_stays() {
+    let mut world = World::in_pods();
+    (world.node_mut(4).primary, world.node_mut(4).dials) = (Some(0), Some(host(0)));
+    world.pod_mut(0).is_leaving = true;
+    world.pod_mut(3).revision = Some("r0".into());
+    assert_eq!(steps(&world.plan()), ["pod-leaves: let 10.0.0.4:6379 take over from 10.0.0.0:6379"]);
+    world.pod_mut(4).is_leaving = true;
+    assert_eq!(steps(&world.plan()), ["pod-leaves: let 10.0.0.3:6379 take over from 10.0.0.0:6379"]);
+}
+
+#[test]
+fn a_leaving_primary_with_slots_on_the_move_is_told_of() {
+    let mut world = World::in_pods();
+    world.node_mut(0).slots = format!("0-5460 [77->-{}]", id(1));
+    world.pod_mut(0).is_leaving = true;
+    let plan = world.plan();
+    assert_eq!((plan.steps.as_slice(), kinds(&plan)), (&[][..], vec!["leaving-primary"]));
+}
+
 #[test]
 fn a_primary_whose_volume_was_lost_is_replaced_without_patience() {
     let mut world = World::in_pods();
@@ -332,7 +317,32 @@ proptest! {
             let all_met = world.nodes.iter().all(|node| node.others.len() == 5);
             world.node_mut(1).keys = u64::from(all_met);
         }
+        // A manager that knew one node alone learns from it who the others are, and plans with them a look later.
+        world.look();
         world.heal();
         expect_roles(&world, &TUTORIAL);
+    }
+
+    /// Whoever leaves, and whatever the roles were: each shard of which somebody stays ends with a primary that
+    /// stays, no role changes but for that, and then nothing is left to do.
+    #[test]
+    fn any_pods_may_leave(leaving in proptest::collection::vec(any::<bool>(), 6), swapped in proptest::collection::vec(any::<bool>(), 3)) {
+        let mut world = World::in_pods();
+        for (n, _) in swapped.iter().enumerate().filter(|(_, is_swapped)| **is_swapped) {
+            let slots = std::mem::take(&mut world.node_mut(n).slots);
+            (world.node_mut(n).primary, world.node_mut(n).dials) = (Some(n + 3), Some(host(n as u8 + 3)));
+            (world.node_mut(n + 3).primary, world.node_mut(n + 3).dials) = (None, None);
+            world.node_mut(n + 3).slots = slots;
+        }
+        let before = roles(&world);
+        (0..6).for_each(|n| world.pod_mut(n).is_leaving = leaving[n]);
+        world.heal();
+        for (n, is_swapped) in swapped.into_iter().enumerate() {
+            let (old, other) = if is_swapped { (n + 3, n) } else { (n, n + 3) };
+            let moves = leaving[old] && !leaving[other];
+            let primary = if moves { other } else { old };
+            prop_assert_eq!(&world.node(primary).slots, &before[old].0);
+            prop_assert!(!world.node(primary).slots.is_empty());
+        }
     }
 }
