@@ -1,3 +1,5 @@
+//! What each edit makes of a StatefulSet, by the patch that is sent.
+
 use super::*;
 
 fn set(annotations: &Value, strategy: &Value) -> StatefulSet {

@@ -1,3 +1,5 @@
+//! Restarts by a wish, on the model of a StatefulSet.
+
 use crate::control::plan::wish::Next;
 use crate::control::plan::wish::model::World;
 use crate::topology::SlotRange;

@@ -249,9 +249,22 @@ impl<'a> Shape<'a> {
             || (is_other_shards && rebalance(&holders, TOLERANCE).is_ok_and(|moves| !moves.is_empty()))
     }
 
+    /// One that leaves and follows a primary without slots, which is free for another shard only without it.
+    fn hanger_on(&self) -> Option<&'a Observation> {
+        let is_of_no_use = |primary: NodeId| {
+            !self.keepers.contains_key(&primary)
+                && self.case.view.of(primary).is_some_and(|node| !is_owner(node))
+        };
+        let mut leavers = self.case.view.nodes.iter().filter(|node| !self.stays(node));
+        leavers.find(|node| node.view.myself().primary.is_some_and(is_of_no_use))
+    }
+
     /// Everything is where it belongs but for those that leave.
     fn leave(&self) -> Next {
         if let Some((id, lacks)) = self.lacking().into_iter().find(|(_, lacks)| *lacks > 0) {
+            if let Some(node) = self.hanger_on() {
+                return Next::Remove(party(node));
+            }
             return wait(format!("{} lacks {lacks} members that stay", id.short()));
         }
         let leaving: Vec<_> =

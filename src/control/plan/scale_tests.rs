@@ -1,3 +1,5 @@
+//! Scaling by a wish, on the model of a StatefulSet.
+
 use crate::control::plan::wish::Next;
 use crate::control::plan::wish::model::World;
 use crate::control::pods::Size;
