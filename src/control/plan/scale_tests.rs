@@ -120,6 +120,20 @@ fn nothing_begins_while_the_cluster_is_not_in_order() {
     assert!(matches!(world.next(), Next::Edit(_)));
 }
 
+#[test]
+fn a_leaver_does_not_keep_the_empty_primary_it_follows_from_becoming_a_replica() {
+    let mut world = World::new();
+    world.wish_size(Size { shards: 5, replicas: 1 });
+    for _ in 0..4 {
+        match world.next() {
+            Next::Wait { .. } => world.make_all(),
+            next => world.apply(&next),
+        }
+    }
+    scaled(&mut world, 3, 2);
+    expect(&world, 3, 2);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
