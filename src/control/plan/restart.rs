@@ -33,7 +33,7 @@ pub(super) fn next(case: Case<'_>, set: &StatefulSet) -> Next {
             Some(why) => wait(why),
             None => Next::Edit(Edit::BeginRestart { wish: wish.clone() }),
         },
-        _ if old.is_empty() => match case.away(set) {
+        _ if old.is_empty() => match case.away(set, |_| false) {
             Some((_, why)) => wait(why),
             None => Next::Edit(Edit::EndRestart),
         },
@@ -50,7 +50,7 @@ pub(super) fn next(case: Case<'_>, set: &StatefulSet) -> Next {
 /// The next one of the old pods, the highest number first.
 fn replace(case: Case<'_>, set: &StatefulSet, old: &[&Pod]) -> Next {
     let delete = |pod: &Pod| Next::Edit(Edit::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() });
-    if let Some((pod, _)) = case.away(set)
+    if let Some((pod, _)) = case.away(set, |_| false)
         && let Some(pod) = pod.filter(|pod| old.iter().any(|old| old.uid == pod.uid))
         && pod.trouble.is_some()
         && !pod.is_running

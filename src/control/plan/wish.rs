@@ -85,7 +85,9 @@ impl<'a> Case<'a> {
 
     /// Why no pod may be taken away, nor anything else be changed, now.
     pub(super) fn obstacle(self, set: &StatefulSet) -> Option<String> {
-        if let Some((_, why)) = self.away(set) {
+        // A node that waits to be let in, or was let go, is in no cluster, and its pod not ready therefore.
+        let is_outside = |pod: &Pod| pod.is_running && !pod.is_leaving && self.is_spare(pod);
+        if let Some((_, why)) = self.away(set, is_outside) {
             return Some(why);
         }
         let wrong = self.wrong?;
@@ -93,9 +95,14 @@ impl<'a> Case<'a> {
     }
 
     /// A pod that is not in order, when it is the only one, and why; or that one is missing.
-    pub(super) fn away(self, set: &StatefulSet) -> Option<(Option<&'a Pod>, String)> {
+    /// Those that are `excused` do not count.
+    pub(super) fn away(
+        self,
+        set: &StatefulSet,
+        excused: impl Fn(&Pod) -> bool,
+    ) -> Option<(Option<&'a Pod>, String)> {
         let pods = &self.pods.pods;
-        let mut away = pods.iter().filter(|pod| !pod.is_whole());
+        let mut away = pods.iter().filter(|pod| !pod.is_whole() && !excused(pod));
         match (away.next(), away.next()) {
             (None, _) if pods.len() == set.replicas as usize => None,
             (None, _) => Some((None, format!("there are {} pods, not {}", pods.len(), set.replicas))),

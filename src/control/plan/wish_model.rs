@@ -140,7 +140,12 @@ impl World {
     pub fn next(&self) -> Next {
         let (nodes, newcomers) = self.answers();
         let view = View { nodes, silent: Vec::new(), strays: Vec::new() };
-        let pods = self.places.iter().filter_map(|place| place.pod.clone()).collect();
+        // Who is in no cluster is not ready.
+        let seen = |place: &Place| {
+            let pod = place.pod.clone()?;
+            Some(Pod { is_ready: pod.is_ready && place.node.is_member, ..pod })
+        };
+        let pods = self.places.iter().filter_map(seen).collect();
         let pods = Pods { pods, set: Some(self.set.clone()) };
         let is_member_away = self.places.iter().any(|p| {
             p.node.is_member && p.pod.as_ref().is_none_or(|pod| !pod.is_running) && !p.node.slots.is_empty()
