@@ -1,4 +1,4 @@
-//! The Lease: one of several gateways leads. Asks and writes as [`rules`] say, and tells who leads.
+//! The Lease: one of several gateways leads. Asks and writes as `rules` say, and tells who leads.
 //!
 //! A Lease keeps nobody's hand from a node: whoever acts asks [`Leadership`](crate::control::leadership)
 //! before each step. Whatever fails here is tried again; without the API server nobody leads, and everybody
