@@ -8,6 +8,8 @@
 //! SHARED         topology: an immutable snapshot (slot → shard → node) in an ArcSwap.
 //!                Control publishes it; the data plane loads it and hints when it is stale.
 //!                Planned changes are announced in it before they happen.
+//! KUBERNETES     control::kubernetes alone speaks to the API server. In: pods, the StatefulSet and its
+//!                wishes. Out: Lease, journal, status, events, edits of the StatefulSet.
 //! ```
 //! Both flows can be read off the file names. They never import each other and meet only in
 //! [`topology`]. The data plane is a core free of IO (`proxy::core`: bytes and events in, bytes and

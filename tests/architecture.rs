@@ -90,6 +90,22 @@ fn every_module_is_declared_in_lib() {
 }
 
 #[test]
+fn one_module_alone_speaks_to_the_api_server() {
+    let home = root().join("control/kubernetes");
+    let uses = |file: &PathBuf| {
+        let text = fs::read_to_string(file).unwrap();
+        let mut code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
+        code.any(|line| {
+            line.contains("k8s_openapi::") || line.contains("use kube::") || line.contains(" kube::")
+        })
+    };
+    let (at_home, elsewhere): (Vec<_>, Vec<_>) =
+        sources().into_iter().filter(uses).partition(|file| file.starts_with(&home));
+    assert!(!at_home.is_empty(), "nobody speaks to it");
+    assert!(elsewhere.is_empty(), "these use kube, which is for {}: {elsewhere:?}", home.display());
+}
+
+#[test]
 fn every_file_says_at_its_top_what_it_is_for() {
     let silent: Vec<String> = sources()
         .iter()

@@ -116,7 +116,7 @@ fn with_half_of_the_nodes_down_every_command_says_so_and_changes_no_role_and_no_
         (format!("check {any}"), 1, "says how to repair it"),
         (format!("status {any}"), 1, "says how to repair it"),
         (format!("doctor {any}"), 1, "1 of 3 primaries answer"),
-        (format!("fix {any} --yes"), 1, "says how to repair them"),
+        (format!("fix {any} --yes"), 1, "how to repair it"),
         (format!("add {} {any} --yes --timeout 1s", at(&spare, 0)), 3, "'slotgate doctor' says how"),
         (format!("remove {replica} {any} --yes --timeout 1s"), 3, "does not answer"),
         (format!("remove {last} {any} --yes --timeout 1s"), 3, "does not answer"),

@@ -152,7 +152,7 @@ fn without_the_right_to_the_lease_a_gateway_serves_follows_and_names_it() {
     wait_until("it is said", || {
         status(&gateway)["leader"]["trouble"].as_str().is_some_and(|text| text.contains("Role get leases"))
     });
-    assert_eq!(status(&gateway)["phase"], "following");
+    wait_until("it follows", || status(&gateway)["phase"] == "following");
     assert!(gateway.log().contains("get leases"), "the log says so too");
     world.kube.allow("get", "leases");
     wait_until("it leads", || leads(&gateway));
