@@ -3,13 +3,11 @@
 //! Only wires: each part owns its own work. The order is the order of starting and, backwards, of
 //! ending.
 
-mod report;
-
 use crate::admin::{self, AdminError};
 use crate::command::Table;
 use crate::config::Config;
 use crate::control::announce;
-use crate::control::kubernetes::{self, KubernetesError, Place, WatchStatus, lease};
+use crate::control::kubernetes::{self, KubernetesError, Place, Reporter, Troubles, WatchStatus, lease};
 use crate::control::leadership::Terms;
 use crate::control::pods::Pods;
 use crate::control::reconcile::{self, ManageStatus};
@@ -94,18 +92,25 @@ pub async fn run(mut config: Config) -> Result<(), AppError> {
     if let (Some(place), Some(watched)) = (&config.kubernetes, watched) {
         let place = Place::find(place).await?;
         let (teller, pods) = watch::channel(Arc::new(Pods::default()));
-        if let (Some(lease), Some(terms), Some(manage)) = (config.lease, terms, &mut config.manage) {
-            manage.leads = Some(terms.leadership());
-            let ended = async { drop(managed.await) };
-            shutdown.spawn("lease", lease::run(place.clone(), lease, terms, ended));
-        }
         shutdown.spawn("kubernetes", kubernetes::watch(place.clone(), teller, watched.clone(), stopped()));
         config.refresh.pods = Some(pods.clone());
-        if let (Some(config), Some(manage)) = (&mut config.manage, &manage) {
-            config.pods = Some(pods);
-            config.place = Some(place.clone());
-            let reporter = report::through(config, place, manage.clone(), watched);
+        if let (Some(config), Some(manage), Some(terms)) = (&mut config.manage, manage.clone(), &terms) {
+            let (leads, troubles) = (terms.leadership(), Arc::<Troubles>::default());
+            let reporter = Reporter {
+                place: place.clone(),
+                manage,
+                pods: pods.clone(),
+                leads: leads.clone(),
+                troubles: troubles.clone(),
+            };
             shutdown.spawn("report", reporter.run(stopped()));
+            config.pods = Some(pods);
+            config.kubernetes =
+                Some(reconcile::Kubernetes { place: place.clone(), leads, watched, troubles });
+        }
+        if let (Some(lease), Some(terms)) = (config.lease, terms) {
+            let ended = async { drop(managed.await) };
+            shutdown.spawn("lease", lease::run(place, lease, terms, ended));
         }
     }
     let refresh::Config { credentials, limit, .. } = config.refresh.clone();

@@ -71,10 +71,8 @@ fn plan(set: &StatefulSet, pods: &Pods, asked: (Option<u32>, Option<u32>)) -> Re
         )));
     }
     let (now, then) = (set.replicas, size.pods());
-    let names = |from: u32, to: u32| -> String {
-        let name = |n: u32| pods.pods.first().map_or(n.to_string(), |pod| pod.sibling(n));
-        (from..to).map(name).collect::<Vec<_>>().join(" ")
-    };
+    let names =
+        |from: u32, to: u32| -> String { (from..to).map(|n| set.pod(n)).collect::<Vec<_>>().join(" ") };
     let mut lines = Vec::new();
     if set.progress.scaled != Some(size) || now != then {
         lines.push(format!("From {now} pods to {then}: {shards} shards with {replicas} replicas each"));

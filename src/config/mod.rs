@@ -131,11 +131,8 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
         seed_file: refresh.seed_file.clone(),
         pods: None,
         kubernetes: None,
-        place: None,
-        leads: None,
         pause_file: settings.pause_file,
         journal_file: settings.journal_file,
-        journal: None,
         credentials: refresh.credentials.clone(),
         limit: refresh.limit,
     });

@@ -19,7 +19,7 @@ pub struct Pods {
 }
 
 /// One pod.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pod {
     pub name: String,
     /// Another one for each life of a pod of this name.
@@ -44,6 +44,7 @@ pub struct Pod {
 /// What the StatefulSet wants.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct StatefulSet {
+    pub name: String,
     pub uid: String,
     /// How many pods it is to have.
     pub replicas: u32,
@@ -119,15 +120,17 @@ impl FromStr for Size {
 }
 
 impl Pod {
-    /// The name of the StatefulSet's pod of this number.
-    pub fn sibling(&self, ordinal: u32) -> String {
-        let base = self.name.rsplit_once('-').map_or(self.name.as_str(), |(base, _)| base);
-        format!("{base}-{ordinal}")
-    }
-
     /// It is as it should be, and stays.
     pub fn is_whole(&self) -> bool {
         self.is_ready && self.is_running && !self.is_leaving
+    }
+}
+
+impl StatefulSet {
+    /// The name of its pod of this number
+    /// (<https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#ordinal-index>).
+    pub fn pod(&self, ordinal: u32) -> String {
+        format!("{}-{ordinal}", self.name)
     }
 }
 
@@ -152,10 +155,10 @@ impl Pods {
 
     /// Those that are missing before it is complete, each with why, as far as Kubernetes says.
     pub fn missing(&self) -> Vec<String> {
-        let wanted = self.set.as_ref().map_or(0, |set| set.replicas);
+        let Some(set) = &self.set else { return Vec::new() };
         let of = |ordinal: u32| self.pods.iter().find(|pod| pod.ordinal == ordinal);
         let state = |ordinal: u32| match of(ordinal) {
-            None => Some(format!("{}-{ordinal} does not exist", self.name())),
+            None => Some(format!("{} does not exist", set.pod(ordinal))),
             Some(pod) if pod.is_leaving => Some(format!("{} is being ended", pod.name)),
             Some(pod) if pod.is_running && pod.addr.is_some() => None,
             Some(Pod { name, trouble: Some(trouble), .. }) => {
@@ -163,12 +166,7 @@ impl Pods {
             }
             Some(pod) => Some(format!("{} does not run yet", pod.name)),
         };
-        (0..wanted).filter_map(state).collect()
-    }
-
-    /// The StatefulSet's name, as its pods have it.
-    pub fn name(&self) -> &str {
-        self.pods.first().and_then(|pod| pod.name.rsplit_once('-')).map_or("", |(name, _)| name)
+        (0..set.replicas).filter_map(state).collect()
     }
 
     pub fn is_paused(&self) -> bool {

@@ -24,14 +24,13 @@ fn pods_at(addrs: &[SocketAddr]) -> Pods {
         ordinal: n as u32,
         addr: Some(*addr),
         host: Some(format!("m{n}")),
-        zone: None,
         is_ready: true,
         is_running: true,
-        is_leaving: false,
         revision: Some("r1".into()),
-        trouble: None,
+        ..Pod::default()
     };
     let set = StatefulSet {
+        name: "redis".into(),
         replicas: addrs.len() as u32,
         update_revision: Some("r1".into()),
         ..StatefulSet::default()
@@ -56,12 +55,9 @@ impl Manager {
             seeds: Vec::new(),
             seed_file: None,
             pods: Some(told),
-            leads: None,
             kubernetes: None,
-            place: None,
             pause_file: None,
             journal_file: journal.map(Path::to_path_buf),
-            journal: None,
             credentials: Credentials::default(),
             limit: Duration::from_secs(2),
         };

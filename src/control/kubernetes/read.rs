@@ -95,6 +95,7 @@ pub(super) fn read_set(set: &apps::StatefulSet) -> StatefulSet {
     let count = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
     let taken_in = set.status.as_ref().and_then(|status| status.observed_generation);
     StatefulSet {
+        name: set.metadata.name.clone().unwrap_or_default(),
         uid: set.metadata.uid.clone().unwrap_or_default(),
         // One is the API's default.
         replicas: count(spec.and_then(|spec| spec.replicas)).unwrap_or(1),

@@ -13,8 +13,7 @@ pub struct Reporter {
     pub place: Place,
     pub manage: Arc<ManageStatus>,
     pub pods: PodsWatch,
-    /// Whether this one leads, where several gateways elect one; without it, it always does.
-    pub leads: Option<Leadership>,
+    pub leads: Leadership,
     /// What cannot be told.
     pub troubles: Arc<Troubles>,
 }
@@ -30,6 +29,6 @@ impl Reporter {
     }
 
     pub(super) fn is_leading(&self) -> bool {
-        self.leads.as_ref().is_none_or(Leadership::is_leader)
+        self.leads.is_leader()
     }
 }

@@ -48,12 +48,9 @@ fn pods() -> Pods {
         ordinal: 0,
         addr: Some("10.244.1.5:6379".parse().unwrap()),
         host: Some("n1".into()),
-        zone: None,
         is_ready: true,
         is_running: true,
-        is_leaving: false,
-        revision: None,
-        trouble: None,
+        ..Pod::default()
     };
     Pods { pods: vec![pod], set: Some(StatefulSet { replicas: 1, ..StatefulSet::default() }) }
 }

@@ -36,7 +36,7 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) -> bool {
             let text = format!(
                 "the first start waits for all {} pods of the StatefulSet {}: {}",
                 set.replicas,
-                pods.name(),
+                set.name,
                 missing.join("; ")
             );
             plan.find("first-start-waits", text, None);
@@ -46,7 +46,7 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) -> bool {
     let View { nodes, .. } = &nodes_of(case, pods);
     if is_new && was_known {
         if nodes.iter().all(is_empty) {
-            lost(case, pods, plan);
+            lost(case, set, plan);
         }
         return false;
     }
@@ -78,7 +78,7 @@ impl From<Refusal> for Why {
 
 /// The steps that are missing; `None` when there are none, or none that belong to a first start.
 fn forming(case: Case<'_>, nodes: &[Observation], set: &StatefulSet) -> Result<Option<Forming>, Why> {
-    let primaries = primaries(nodes.len(), set, case.pods.map_or("", Pods::name))?;
+    let primaries = primaries(nodes.len(), set)?;
     let is_among = |id: NodeId| nodes.iter().any(|node| node.view.id() == id);
     if let Some(other) = case.survey.answered().find(|other| !is_among(other.view.id())) {
         let text = format!(
@@ -159,8 +159,8 @@ fn is_empty(node: &Observation) -> bool {
 }
 
 /// How many primaries: as the operator wishes, or as many as can have a replica each while that leaves enough.
-fn primaries(pods: usize, set: &StatefulSet, name: &str) -> Result<usize, Why> {
-    let wishes = &set.wishes;
+fn primaries(pods: usize, set: &StatefulSet) -> Result<usize, Why> {
+    let StatefulSet { wishes, name, .. } = set;
     let count = |number: u32| number as usize;
     let Some(shards) = wishes.shards.map(count) else {
         let replicas = wishes.replicas.map(count);
@@ -196,14 +196,15 @@ fn primaries(pods: usize, set: &StatefulSet, name: &str) -> Result<usize, Why> {
 }
 
 /// Every pod is empty, and there was a cluster.
-fn lost(case: Case<'_>, pods: &Pods, plan: &mut Plan) {
+fn lost(case: Case<'_>, set: &StatefulSet, plan: &mut Plan) {
+    let Some(pods) = case.pods else { return };
     let text = format!(
         "all {} pods of the StatefulSet {} are empty, and there was a cluster of {} nodes in them: all volumes were \
          lost or replaced. No new cluster is formed by itself: bring the volumes back, or, to begin anew and empty, \
          form one yourself and make this manager forget the old one by removing its journal; then restore a backup \
          (slotgate restore) if there is one",
         pods.pods.len(),
-        pods.name(),
+        set.name,
         case.memory.ours().len()
     );
     let addrs: Vec<String> = pods.pods.iter().filter_map(|pod| Some(pod.addr?.to_string())).collect();

@@ -2,7 +2,7 @@
 //! read, too few pods, an API server that is of no use. Pure; only finds, never acts.
 
 use super::heal::{Case, Finding, Plan};
-use crate::control::pods::{Pod, Pods};
+use crate::control::pods::Pod;
 
 /// A cluster elects by a majority of its primaries: with less than three none can be lost.
 const FEWEST_PODS: u32 = 3;
@@ -21,7 +21,7 @@ pub fn find(case: Case<'_>, plan: &mut Plan) {
              of its keys with a pod",
             set.replicas
         );
-        let command = name(pods).map(|name| format!("kubectl scale statefulset {name} --replicas=6"));
+        let command = Some(format!("kubectl scale statefulset {} --replicas=6", set.name));
         plan.findings.push(Finding { kind: "few-pods", text, command, is_wrong: !owns_slots });
     }
     let missing = (set.replicas as usize).saturating_sub(pods.pods.len());
@@ -30,11 +30,7 @@ pub fn find(case: Case<'_>, plan: &mut Plan) {
             "{missing} of the StatefulSet's {} pods are not there: its events say why if they do not come",
             set.replicas
         );
-        plan.note(
-            "pods-missing",
-            text,
-            name(pods).map(|name| format!("kubectl describe statefulset {name}")),
-        );
+        plan.note("pods-missing", text, Some(format!("kubectl describe statefulset {}", set.name)));
     }
     // One that is ended by will need not run.
     for pod in pods.pods.iter().filter(|pod| !pod.is_running && !pod.is_leaving) {
@@ -83,16 +79,11 @@ fn hint(pod: &Pod, trouble: &str) -> Hint {
     Hint { kind, advice, command }
 }
 
-/// The StatefulSet's name, by its pods'.
-fn name(pods: &Pods) -> Option<&str> {
-    pods.pods.first().and_then(|pod| Some(pod.name.rsplit_once('-')?.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::memory::Memory;
-    use crate::control::pods::{StatefulSet, Wishes};
+    use crate::control::pods::{Pods, StatefulSet, Wishes};
     use crate::control::survey::Survey;
     use std::collections::HashSet;
     use std::time::Instant;
@@ -102,19 +93,18 @@ mod tests {
             name: format!("redis-{ordinal}"),
             uid: format!("u-{ordinal}"),
             ordinal,
-            addr: None,
-            host: None,
-            zone: None,
             is_ready: trouble.is_none(),
             is_running: trouble.is_none(),
-            is_leaving: false,
-            revision: None,
             trouble: trouble.map(Into::into),
+            ..Pod::default()
         }
     }
 
     fn pods(all: Vec<Pod>, replicas: u32) -> Pods {
-        Pods { pods: all, set: Some(StatefulSet { replicas, ..StatefulSet::default() }) }
+        Pods {
+            pods: all,
+            set: Some(StatefulSet { name: "redis".into(), replicas, ..StatefulSet::default() }),
+        }
     }
 
     fn found(pods: &Pods) -> Vec<Finding> {

@@ -14,15 +14,18 @@ impl World {
             ordinal: n as u32,
             addr: Some(self.node(n).at),
             host: Some(format!("m{}", n % 3)),
-            zone: None,
             is_ready: true,
             is_running: true,
-            is_leaving: false,
             revision: Some("r1".into()),
-            trouble: None,
+            ..Pod::default()
         };
-        let set =
-            StatefulSet { replicas: count, update_revision: Some("r1".into()), ..StatefulSet::default() };
+        let name = "redis".into();
+        let set = StatefulSet {
+            name,
+            replicas: count,
+            update_revision: Some("r1".into()),
+            ..StatefulSet::default()
+        };
         Pods { pods: nodes.map(pod).collect(), set: Some(set) }
     }
 

@@ -5,7 +5,7 @@ use crate::topology::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub fn heal(case: Case<'_>, plan: &mut Plan) {
-    let Some((pods, set)) = case.pods.and_then(|pods| Some((pods, pods.set.as_ref()?))) else { return };
+    let Some(set) = case.pods.and_then(|pods| pods.set.as_ref()) else { return };
     // By each owner of slots: where it and its replicas are, which may be gone already.
     let mut shards: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
     let lines = || case.survey.view.nodes.iter().flat_map(|node| node.view.members());
@@ -25,14 +25,14 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
         shards.values().filter_map(homes).filter(|ordinals| ordinals.iter().all(|n| *n >= set.replicas));
     let lost: Vec<Vec<u32>> = lost.collect();
     let Some(last) = lost.iter().flatten().max() else { return };
-    let pod = |ordinal: &u32| format!("{}-{ordinal}", pods.name());
+    let pod = |ordinal: &u32| set.pod(*ordinal);
     let named: Vec<String> =
         lost.iter().map(|shard| shard.iter().map(pod).collect::<Vec<_>>().join(" and ")).collect();
     let text = format!(
         "the StatefulSet {} was set to {} replicas, and all pods of {} shards that still own slots go: {}. Their keys \
          are not served then; they stay on the pods' volume claims. Raise the replicas again, and scale in with \
          slotgate, which moves the slots away first",
-        pods.name(),
+        set.name,
         set.replicas,
         lost.len(),
         named.join("; ")
@@ -40,6 +40,6 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
     plan.find(
         "shard-leaves",
         text,
-        Some(format!("kubectl scale statefulset {} --replicas={}", pods.name(), last + 1)),
+        Some(format!("kubectl scale statefulset {} --replicas={}", set.name, last + 1)),
     );
 }

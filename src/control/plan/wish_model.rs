@@ -48,6 +48,7 @@ impl World {
     pub fn new() -> World {
         let slots = [(0, 5460), (5461, 10922), (10923, 16383)];
         let set = StatefulSet {
+            name: "redis".into(),
             replicas: 6,
             update_revision: Some("v1".into()),
             is_rolling: true,
@@ -73,12 +74,10 @@ impl World {
             ordinal: n as u32,
             addr: Some(SocketAddr::from(([10, 0, 0, n as u8], 6379))),
             host: Some(format!("n{n}")),
-            zone: None,
             is_ready: true,
             is_running: true,
-            is_leaving: false,
             revision: self.set.update_revision.clone(),
-            trouble: None,
+            ..Pod::default()
         });
     }
 

@@ -9,12 +9,12 @@ use crate::control::survey::Survey;
 impl Manager {
     /// What there is to say of the API server.
     pub(super) fn of_kubernetes(&self, pods: Option<&Pods>) -> Vec<Finding> {
-        let Some((watched, told)) = &self.config.kubernetes else { return Vec::new() };
+        let Some(kubernetes) = &self.config.kubernetes else { return Vec::new() };
         let has_set = pods.is_some_and(|pods| pods.set.is_some());
-        let watched = watched.trouble().map(|text| heal_pods::of_api(text, has_set));
+        let watched = kubernetes.watched.trouble().map(|text| heal_pods::of_api(text, has_set));
         watched
             .into_iter()
-            .chain(told.texts().into_iter().map(|text| heal_pods::of_api(text, true)))
+            .chain(kubernetes.troubles.texts().into_iter().map(|text| heal_pods::of_api(text, true)))
             .collect()
     }
 

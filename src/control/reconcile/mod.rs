@@ -18,7 +18,7 @@ use super::act::{Acted, Actor};
 use super::action::Action;
 use super::discover::{Named, Pause, PodsWatch, Seed};
 use super::journal::{File, Journal, Store};
-use super::kubernetes::{Place, Troubles, WatchStatus};
+use super::kubernetes::{self, Place, Troubles, WatchStatus};
 use super::leadership::Leadership;
 use super::memory::Memory;
 use super::observe::{Answer, ask_all};
@@ -67,21 +67,26 @@ pub struct Config {
     pub seed_file: Option<PathBuf>,
     /// The nodes' pods, where Kubernetes tells of them.
     pub pods: Option<PodsWatch>,
-    /// What the API server is of no use for, where there is one.
-    pub kubernetes: Option<(Arc<WatchStatus>, Arc<Troubles>)>,
-    /// Where wishes on the StatefulSet are carried out; without it, none are.
-    pub place: Option<Place>,
-    /// Whether this one may act, where several gateways elect one; without it, it always may.
-    pub leads: Option<Leadership>,
+    /// What else Kubernetes is to the manager; without it, nothing is wished, and this one always leads.
+    pub kubernetes: Option<Kubernetes>,
     /// While this file exists, nothing is done.
     pub pause_file: Option<PathBuf>,
-    /// Where what no node can tell is kept for the next manager.
+    /// Where what no node can tell is kept for the next manager; in Kubernetes it need not be a file.
     pub journal_file: Option<PathBuf>,
-    /// Another place for it, where no file is named.
-    pub journal: Option<Arc<dyn Store>>,
     pub credentials: Credentials,
     /// The limit for each step of asking one node.
     pub limit: Duration,
+}
+
+/// Where the manager leaves its journal and finds wishes, and whether it leads.
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    pub place: Place,
+    /// Whether this one may act: several gateways elect one.
+    pub leads: Leadership,
+    /// What the API server is of no use for: the watch, and what is written.
+    pub watched: Arc<WatchStatus>,
+    pub troubles: Arc<Troubles>,
 }
 
 /// Keeps the cluster whole until `cancelled` completes; a step under way is finished or given up with it.
@@ -92,11 +97,11 @@ pub async fn run(
     cancelled: impl Future<Output = ()>,
 ) {
     let managed = async {
-        let file = config.journal_file.clone().map(|path| Arc::new(File(path)) as Arc<dyn Store>);
-        let journal = Journal::open(file.or(config.journal.clone())).await;
+        let journal = Journal::open(store(&config)).await;
         let (ours, newcomers) = journal.members();
+        let place = config.kubernetes.as_ref().map(|kubernetes| kubernetes.place.clone());
         let manager = Manager {
-            leads: config.leads.clone(),
+            leads: config.kubernetes.as_ref().map(|kubernetes| kubernetes.leads.clone()),
             term: None,
             named: Named::new(config.seeds.clone(), config.seed_file.clone(), config.pods.clone(), false),
             memory: Memory::of(ours, newcomers),
@@ -104,7 +109,7 @@ pub async fn run(
             last: None,
             members: BTreeSet::new(),
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
-            wishes: Wishes::new(config.place.clone(), config.credentials.clone(), config.limit),
+            wishes: Wishes::new(place, config.credentials.clone(), config.limit),
             config,
             shared,
             status,
@@ -115,6 +120,14 @@ pub async fn run(
         () = cancelled => {}
         () = managed => {}
     }
+}
+
+/// Where the journal is kept: in the file that was named, or by Kubernetes.
+fn store(config: &Config) -> Option<Arc<dyn Store>> {
+    let file = config.journal_file.clone().map(|path| Arc::new(File(path)) as Arc<dyn Store>);
+    let kept =
+        |kubernetes: &Kubernetes| Arc::new(kubernetes::Journal::new(&kubernetes.place)) as Arc<dyn Store>;
+    file.or_else(|| config.kubernetes.as_ref().map(kept))
 }
 
 /// When to look again.
