@@ -42,8 +42,13 @@ pub struct Load {
 }
 
 impl Load {
-    /// So many clients for each of the keys, which are of one shard each.
+    /// So many clients for each of the keys, which are of one shard each; each sends as fast as it is answered.
     pub fn start(gateway: SocketAddr, keys: &[String], each: usize) -> Load {
+        Load::paced(gateway, keys, each, Duration::ZERO)
+    }
+
+    /// The same, with a pause after each reply.
+    pub fn paced(gateway: SocketAddr, keys: &[String], each: usize, pause: Duration) -> Load {
         let is_over = Arc::new(AtomicBool::new(false));
         let clients = keys.iter().enumerate().flat_map(|(shard, key)| {
             let is_over = is_over.clone();
@@ -51,7 +56,7 @@ impl Load {
                 let work = if number % 2 == 0 { Work::Count } else { Work::Register };
                 // Same slot, as the whole key is the tag.
                 let (key, is_over) = (format!("{{{key}}}{number}"), is_over.clone());
-                thread::spawn(move || run(gateway, shard, &key, work, &is_over))
+                thread::spawn(move || run(gateway, shard, &key, (work, pause), &is_over))
             })
         });
         let clients = clients.collect();
@@ -64,7 +69,13 @@ impl Load {
     }
 }
 
-fn run(gateway: SocketAddr, shard: usize, key: &str, work: Work, is_over: &AtomicBool) -> Record {
+fn run(
+    gateway: SocketAddr,
+    shard: usize,
+    key: &str,
+    (work, pause): (Work, Duration),
+    is_over: &AtomicBool,
+) -> Record {
     let mut record = Record { shard, samples: Vec::new(), errors: Vec::new(), unknown: 0, lost: 0, twice: 0 };
     let mut client = None;
     // The counter is between these two, the second one more for every unknown outcome.
@@ -92,6 +103,9 @@ fn run(gateway: SocketAddr, shard: usize, key: &str, work: Work, is_over: &Atomi
             Work::Register => connection.call(&["SET", key, &value]),
         };
         record.samples.push(Sample { sent, took: sent.elapsed() });
+        if !pause.is_zero() {
+            thread::sleep(pause);
+        }
         match reply {
             Err(error) => {
                 record.errors.push(format!("{error:#}"));

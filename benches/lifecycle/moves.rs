@@ -23,8 +23,10 @@ const SHORT: usize = 5;
 const PART: usize = 10;
 /// Letters of a value.
 const VALUE: usize = 64;
-/// Clients for each shard; the figure is of moving, not of serving.
+/// Clients for each shard, and how long each rests after a reply: some hundred requests a second, as an app
+/// sends them. Clients without a rest would take the cores of a small machine, and the figure is of moving.
 const CLIENTS: usize = 1;
+const REST: Duration = Duration::from_millis(1);
 const PROMISE: f64 = 5.0;
 /// How many keys are written before their replies are read.
 const WRITTEN: usize = 1000;
@@ -36,7 +38,7 @@ pub fn moves(slotgate: &Path, times: u32) -> Result<Vec<Row>> {
     let lab = lab(slotgate)?;
     let (source, target) = (lab.nodes.addrs()[0], lab.nodes.addrs()[3]);
     fill(source, slots, KEYS / part)?;
-    let load = Load::start(lab.gateway, &lab.keys(), CLIENTS);
+    let load = Load::paced(lab.gateway, &lab.keys(), CLIENTS, REST);
     thread::sleep(Duration::from_secs(1));
     let ours = rate(source, || {
         let range = format!("0-{}", slots - 1);

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 /// The largest reply taken from a node: the `CLUSTER NODES` of a thousand nodes with scattered slots
 /// and the `COMMAND` of a server with many modules stay below a tenth of it.
-const MAX_REPLY: usize = 32 << 20;
+pub const MAX_REPLY: usize = 32 << 20;
 /// How much room is made at once for a bulk that was announced.
 const READ_AHEAD: usize = 1 << 20;
 /// How deep replies may nest; `COMMAND`, the deepest that a node gives, reaches 7.

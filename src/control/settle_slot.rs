@@ -7,6 +7,7 @@
 
 use super::act::{ActError, Acted, Actor};
 use super::action::Party;
+use super::migrate::discard;
 use super::node_client::{NodeClient, NodeError, Reply};
 use super::view::{NodeView, Observation};
 use crate::topology::{NodeId, Slot};
@@ -72,6 +73,10 @@ pub(super) async fn settle_slot(
         set_slot(target, &number, "STABLE", None).await?;
     }
     for (source, state) in &mut sources {
+        // What a move copied there and did not switch before it was killed is nobody's key.
+        if is_owner && state.view.myself().open_slots.iter().any(|open| open.slot == slot) {
+            discard(source, slot, to.id).await?;
+        }
         if count(source, &number).await? == 0 {
             continue;
         }

@@ -31,6 +31,7 @@ mod lost_nodes;
 mod manage;
 mod migration;
 mod model;
+mod move_copies;
 mod move_loads;
 mod move_slots;
 mod moves_gone_wrong;

@@ -5,6 +5,7 @@
 //! redirected client would be sent back; the new owner told to the target first, or a crash between the
 //! two would leave a slot that nobody owns.
 
+use super::copy::{self, Copying, MOST_KEYS};
 use super::keys::{Mover, list};
 use super::{
     Cluster, EPOCH_LIMIT, Event, MigrateError, Stop, Words, ask, ask_all, ask_patiently, set_slot, words,
@@ -14,6 +15,7 @@ use crate::control::node_client::{NodeClient, NodeError, Reply};
 use crate::control::observe::observe_view;
 use crate::control::plan::rebalance::Move;
 use crate::topology::{NodeId, Slot, SlotRange};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +28,10 @@ use tokio::time::{Instant, sleep};
 const KEYS_OPEN: u64 = 1024;
 /// How many slots are open at once, when they hold few keys or none.
 const SLOTS_OPEN: usize = 256;
-/// Batches under way at once: while one waits for an answer, the nodes work for the other.
+/// Batches under way at once: while one waits for an answer, the nodes work for the other. MIGRATE keeps both
+/// nodes busy; a copy waits for one of them at a time.
 const WORKERS: usize = 2;
+const COPYING_WORKERS: usize = 6;
 /// How long a replica of the target may take to have what its primary got; then the move goes on.
 const REPLICA_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -41,6 +45,7 @@ type Batch = Vec<(Slot, u64)>;
 pub(super) async fn carry_out(
     cluster: &Arc<Cluster>,
     step: &Arc<Move>,
+    may_copy: bool,
     events: &mpsc::Sender<Event>,
     stop: &Stop,
 ) -> Result<(), MigrateError> {
@@ -49,10 +54,11 @@ pub(super) async fn carry_out(
     let slots: Vec<Slot> = step.ranges.iter().flat_map(|range| range.slots()).collect();
     let batches = VecDeque::from(batches(&mut source, &slots).await?);
     let batches = Arc::new(Mutex::new(batches));
+    let switch = if may_copy { copy::load(&mut source).await? } else { None };
     let (tell_others, others) = tell_others(cluster, step);
     let mut workers = JoinSet::new();
-    for _ in 0..WORKERS {
-        let worker = Worker::open(cluster, step, events).await?;
+    for _ in 0..if switch.is_some() { COPYING_WORKERS } else { WORKERS } {
+        let worker = Worker::open(cluster, step, switch.clone(), events).await?;
         workers.spawn(worker.run(batches.clone(), stop.clone(), tell_others.clone()));
     }
     drop(tell_others);
@@ -121,6 +127,8 @@ fn cut(slots: impl Iterator<Item = (Slot, u64)>) -> Vec<Batch> {
 struct Worker {
     cluster: Arc<Cluster>,
     step: Arc<Move>,
+    /// What switches slots, where they may be copied.
+    switch: Option<Bytes>,
     source: NodeClient,
     target: NodeClient,
     replica: Option<Replica>,
@@ -131,11 +139,13 @@ impl Worker {
     async fn open(
         cluster: &Arc<Cluster>,
         step: &Arc<Move>,
+        switch: Option<Bytes>,
         events: &mpsc::Sender<Event>,
     ) -> Result<Worker, NodeError> {
         Ok(Worker {
             cluster: cluster.clone(),
             step: step.clone(),
+            switch,
             source: cluster.connect(step.source.addr).await?,
             target: cluster.connect(step.target.addr).await?,
             replica: Replica::of(cluster, step.target.id).await,
@@ -154,7 +164,7 @@ impl Worker {
             && let Some(batch) = next()
         {
             let slots: Vec<Slot> = batch.iter().map(|(slot, _)| *slot).collect();
-            let keys = self.empty(&slots).await?;
+            let keys = self.empty(&batch).await?;
             self.hand_over(&slots).await?;
             // Whoever listens may have gone; slots move all the same.
             let _ = self.events.send(Event::Moved { slots: slots.len(), keys }).await;
@@ -164,17 +174,26 @@ impl Worker {
     }
 
     /// Opens the slots and moves their keys; says how many.
-    async fn empty(&mut self, slots: &[Slot]) -> Result<u64, MigrateError> {
-        let (source, target) = (self.step.source.id, self.step.target.id);
-        let importing: Vec<Words> = slots.iter().map(|slot| set_slot(*slot, "IMPORTING", source)).collect();
-        all(ask_patiently(&mut self.target, &importing).await?)?;
+    async fn empty(&mut self, batch: &[(Slot, u64)]) -> Result<u64, MigrateError> {
+        let Worker { cluster, step, switch, source, target, events, .. } = self;
+        let importing: Vec<Words> =
+            batch.iter().map(|(slot, _)| set_slot(*slot, "IMPORTING", step.source.id)).collect();
+        all(ask_patiently(target, &importing).await?)?;
+        let has_few = |keys: u64| keys > 0 && keys <= MOST_KEYS as u64;
+        let few: Vec<Slot> = batch.iter().filter(|(_, keys)| has_few(*keys)).map(|(slot, _)| *slot).collect();
+        let switched = match switch {
+            Some(switch) => Copying { cluster, step, switch, source, target }.run(&few).await?,
+            None => Vec::new(),
+        };
+        let is_open = |slot: &Slot| switched.iter().all(|(switched, _)| switched != slot);
+        let slots: Vec<Slot> = batch.iter().map(|(slot, _)| *slot).filter(is_open).collect();
         let mut questions: Vec<Words> =
-            slots.iter().map(|slot| set_slot(*slot, "MIGRATING", target)).collect();
-        questions.extend(list(slots));
-        let listed = all(ask_patiently(&mut self.source, &questions).await?)?.split_off(slots.len());
-        let Worker { cluster, step, source, target, events, .. } = self;
+            slots.iter().map(|slot| set_slot(*slot, "MIGRATING", step.target.id)).collect();
+        questions.extend(list(&slots));
+        let listed = all(ask_patiently(source, &questions).await?)?.split_off(slots.len());
+        let copied: u64 = switched.iter().map(|(_, keys)| keys).sum();
         let mut mover = Mover::new(cluster, source, target, step.target, events);
-        mover.empty(slots, listed).await
+        Ok(copied + mover.empty(&slots, listed).await?)
     }
 
     /// Makes the target the owner of slots whose keys it has.

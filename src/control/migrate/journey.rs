@@ -1,7 +1,8 @@
 //! A whole run: look until the nodes agree, end what an earlier run left open, move, look again.
 
+use super::copy::{discard, remove_mark};
 use super::unfinished::{Remedy, remedies};
-use super::{Cluster, Event, MigrateError, Speed, Stop, ask_all, migrate, words};
+use super::{Cluster, Event, MigrateError, Speed, Stop, ask, ask_all, migrate, words};
 use crate::backend::Credentials;
 use crate::control::action::Party;
 use crate::control::node_client::{NodeClient, NodeError, Reply};
@@ -101,9 +102,15 @@ impl Journey {
         for remedy in remedies {
             tell(Event::Note(remedy.to_string()));
             let (slot, source, target) = match remedy {
-                Remedy::Finish { slot, source, target } => (slot, source, target),
+                Remedy::Finish { slot, source, target } => {
+                    // It was switched: what was copied are its keys. A target that does not import it yet
+                    // refuses, and has no mark.
+                    ask(clients.of(target).await?, &remove_mark(slot)).await?;
+                    (slot, source, target)
+                }
                 Remedy::FinishOrClose { slot, source, target } => {
                     let client = clients.of(target).await?;
+                    discard(client, slot, source.id).await?;
                     if count(client, slot).await? == 0 {
                         set_stable(client, slot).await?;
                         continue;

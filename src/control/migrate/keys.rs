@@ -33,7 +33,7 @@ const ATTEMPTS: usize = 3;
 /// Rounds in which no key left.
 const IDLE_ROUNDS: usize = 10;
 
-type Key = Vec<u8>;
+pub(super) type Key = Vec<u8>;
 
 /// One MIGRATE: keys of one slot.
 struct Load {
@@ -256,7 +256,7 @@ impl<'a> Mover<'a> {
 }
 
 /// What keys take in memory, in bytes. An ACL may forbid to ask: then the number alone counts.
-async fn sizes(source: &mut NodeClient, keys: Vec<&Key>) -> Result<Vec<u64>, NodeError> {
+pub(super) async fn sizes(source: &mut NodeClient, keys: Vec<&Key>) -> Result<Vec<u64>, NodeError> {
     let usage = |key: &Key| vec![b"MEMORY".to_vec(), b"USAGE".to_vec(), key.clone()];
     let replies = ask(source, &keys.into_iter().map(usage).collect::<Vec<_>>()).await?;
     let bytes = |reply| match reply {
@@ -272,7 +272,8 @@ pub(super) fn list(slots: &[Slot]) -> Vec<Words> {
     slots.iter().map(question).collect()
 }
 
-fn keys_of(reply: &Reply) -> Vec<Key> {
+/// The keys of a `CLUSTER GETKEYSINSLOT`.
+pub(super) fn keys_of(reply: &Reply) -> Vec<Key> {
     let Reply::Array(keys) = reply else { return Vec::new() };
     let key = |key: &Reply| if let Reply::BulkString(key) = key { Some(key.to_vec()) } else { None };
     keys.iter().filter_map(key).collect()

@@ -1,13 +1,14 @@
 //! migrate: moves slots with their keys from primary to primary while clients go on.
 //!
 //! The nodes' releases decide the `way` of a [`Move`]. Where both can, they are asked to do all of it
-//! (`atomic`). Otherwise it is cut into batches of slots (`batch`); a batch is opened, its keys are moved
-//! (`keys`), and it is handed over, the target first. Slots that an earlier run left open are finished or
+//! (`atomic`). Otherwise it is cut into batches of slots (`batch`); a batch is opened, its keys are copied
+//! (`copy`) or moved (`keys`), and it is handed over, the target first. Slots that an earlier run left open are finished or
 //! closed before (`unfinished`). Nothing is remembered: what the nodes say is the state, so a run that was killed
 //! is continued by the next one.
 
 mod atomic;
 mod batch;
+mod copy;
 mod journey;
 mod keys;
 pub mod room;
@@ -16,6 +17,7 @@ pub mod unfinished;
 mod way;
 
 pub use atomic::has_jobs;
+pub use copy::discard;
 pub use journey::{Journey, JourneyError, ready_holders};
 pub use speed::Speed;
 
@@ -210,7 +212,7 @@ async fn carry_out(
 ) -> Result<(), MigrateError> {
     // Nodes that move slots by themselves know no limits.
     if cluster.speed.is_limited() {
-        return batch::carry_out(cluster, step, events, stop).await;
+        return batch::carry_out(cluster, step, false, events, stop).await;
     }
     let mut infos = Vec::new();
     for party in [step.source, step.target] {
@@ -218,7 +220,8 @@ async fn carry_out(
         infos.push(NodeInfo::parse(&client.call_text(&["INFO", "server"]).await?));
     }
     let mut step = step.clone();
-    let note = match way::choose(&infos[0], &infos[1]) {
+    let way = way::choose(&infos[0], &infos[1]);
+    let note = match way {
         Way::Atomic(dialect) => match atomic::carry_out(cluster, &step, dialect, events, stop).await? {
             Outcome::Over => return Ok(()),
             Outcome::Unable(why) => {
@@ -229,12 +232,12 @@ async fn carry_out(
                 ))
             }
         },
-        Way::Keys => way::why_not_atomic((step.source, &infos[0]), (step.target, &infos[1])),
+        Way::Copies | Way::Keys => way::why_not_atomic((step.source, &infos[0]), (step.target, &infos[1])),
     };
     if let Some(note) = note {
         let _ = events.send(Event::Note(note)).await;
     }
-    batch::carry_out(cluster, &step, events, stop).await
+    batch::carry_out(cluster, &step, way == Way::Copies, events, stop).await
 }
 
 /// Whether a move shares no node with those under way: MIGRATE stops both its nodes while it runs.

@@ -9,6 +9,8 @@ use std::fmt;
 pub(super) enum Way {
     /// The nodes do it all themselves.
     Atomic(Dialect),
+    /// We copy small slots and switch each by a script; the others go key by key.
+    Copies,
     /// Key by key: MIGRATE.
     Keys,
 }
@@ -27,6 +29,10 @@ pub(super) enum Dialect {
 /// <https://redis.io/docs/latest/commands/cluster-migration/>).
 const VALKEY_ATOMIC: (u32, u32) = (9, 0);
 const REDIS_ATOMIC: (u32, u32) = (8, 4);
+
+/// The first release that tells when a key expires, not only how long it has left
+/// (<https://redis.io/docs/latest/commands/pexpiretime/>).
+const REDIS_EXPIRE_TIMES: (u32, u32) = (7, 0);
 
 /// The kind and release of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +63,11 @@ pub(super) fn choose(source: &NodeInfo, target: &NodeInfo) -> Way {
     if from.dialect == to.dialect && from.is_atomic() && to.is_atomic() {
         return Way::Atomic(from.dialect);
     }
-    Way::Keys
+    match from.dialect {
+        Dialect::Redis if from.release >= REDIS_EXPIRE_TIMES => Way::Copies,
+        // Valkey's SETSLOT waits for the node's replicas, which a command of a script cannot do.
+        _ => Way::Keys,
+    }
 }
 
 /// Why a move that one side could do by itself goes the classic way; `None` when there is nothing to say.
@@ -89,14 +99,15 @@ mod tests {
     fn the_best_way_is_the_one_that_both_nodes_know() {
         let info = |server: &str| NodeInfo { server: server.into(), ..NodeInfo::default() };
         for (source, target, way) in [
-            ("redis 7.0.15", "redis 7.0.15", Way::Keys),
-            ("redis 8.2.3", "redis 8.4.0", Way::Keys),
+            ("redis 6.2.14", "redis 7.0.15", Way::Keys),
+            ("redis 7.0.15", "redis 7.0.15", Way::Copies),
+            ("redis 8.2.3", "redis 8.4.0", Way::Copies),
             ("redis 8.4.0", "redis 8.10.1", Way::Atomic(Dialect::Redis)),
             ("valkey 8.1.1", "valkey 8.1.1", Way::Keys),
             ("valkey 8.1.1", "valkey 9.0.0", Way::Keys),
             ("valkey 9.0.0", "valkey 9.1.2", Way::Atomic(Dialect::Valkey)),
-            ("redis 7.2.4", "valkey 9.1.2", Way::Keys),
-            ("redis 8.4.0", "valkey 9.1.2", Way::Keys),
+            ("redis 7.2.4", "valkey 9.1.2", Way::Copies),
+            ("redis 8.4.0", "valkey 9.1.2", Way::Copies),
             ("redis ", "", Way::Keys),
         ] {
             assert_eq!(choose(&info(source), &info(target)), way, "{source} -> {target}");
