@@ -16,6 +16,9 @@ pub enum Work {
     Register,
 }
 
+/// The reply for a key that does not exist.
+const ABSENT: &str = "$-1";
+
 /// One request, when it was sent and how long its reply took.
 #[derive(Clone, Copy)]
 pub struct Sample {
@@ -80,8 +83,9 @@ fn run(
     let mut client = None;
     // The counter is between these two, the second one more for every unknown outcome.
     let (mut least, mut most) = (0u64, 0u64);
-    // What the register may hold: the last value that was acknowledged, or one of unknown outcome after it.
-    let mut standing: Vec<String> = Vec::new();
+    // What the register may hold: the last value that was acknowledged, or one of unknown outcome after it. At
+    // first there is none.
+    let mut standing = vec![ABSENT.to_string()];
     let mut round = 0u64;
     while !is_over.load(Ordering::Relaxed) {
         let Some(connection) = &mut client else {
@@ -128,7 +132,7 @@ fn run(
                 None => record.errors.push(reply),
             },
             Ok(reply) if round.is_multiple_of(2) => {
-                record.lost += u64::from(!standing.is_empty() && !standing.contains(&reply));
+                record.lost += u64::from(!standing.contains(&reply));
             }
             Ok(_) => standing = vec![value],
         }
