@@ -7,6 +7,7 @@ use super::scale::is_unwanted;
 use crate::control::action::{Action, Party};
 use crate::control::observe::Flags;
 use crate::control::view::Observation;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A member without slots that somebody else let in may be about to get some.
@@ -18,10 +19,14 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
     if case.pods.is_some() && is_uncovered(nodes) {
         return;
     }
+    // Whoever is to end takes no role.
+    let is_leaving =
+        |addr: SocketAddr| case.pods.and_then(|pods| pods.at(addr.ip())).is_some_and(|pod| pod.is_leaving);
     let mut vacant: Vec<&Observation> = nodes.iter().filter(|node| is_vacant(node, nodes)).collect();
     let is_due = |node: &&Observation| {
         let id = node.view.id();
         is_unused(node)
+            && !is_leaving(node.view.asked)
             && (case.memory.is_invited(id) || case.memory.idle_for(id, case.now).is_some_and(|idle| idle >= IDLE))
             // Somebody may follow it, empty as it is.
             && !nodes.iter().any(|other| other.view.myself().primary == Some(id))
@@ -38,8 +43,8 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
     let mut places = vacant.len().saturating_sub(coming.filter(|node| !is_due(node)).count());
     for newcomer in &survey.newcomers {
         let addr = newcomer.view.asked;
-        // It left the cluster just now, and its pod is to go.
-        if case.pods.is_some_and(|pods| is_unwanted(pods, addr)) {
+        // Its pod ends, or it left the cluster just now and its pod is to go.
+        if is_leaving(addr) || case.pods.is_some_and(|pods| is_unwanted(pods, addr)) {
             continue;
         }
         let (Some(hub), Some(home)) = (nodes.first(), survey.home(newcomer.view.id())) else { continue };

@@ -181,6 +181,17 @@ fn nobody_changes_roles_when_all_pods_of_a_shard_leave() {
 }
 
 #[test]
+fn a_newcomer_whose_pod_leaves_gets_no_role() {
+    let mut world = World::in_pods();
+    world.lose_volume(3, 7, host(107));
+    world.accuse_by_all(3);
+    let is_met = |world: &mut World| steps(&world.plan()).iter().any(|step| step.starts_with("newcomer"));
+    assert!(is_met(&mut world));
+    world.pod_mut(3).is_leaving = true;
+    assert!(!is_met(&mut world));
+}
+
+#[test]
 fn a_shard_goes_to_a_replica_of_the_newest_revision_that_stays() {
     let mut world = World::in_pods();
     (world.node_mut(4).primary, world.node_mut(4).dials) = (Some(0), Some(host(0)));
