@@ -31,7 +31,7 @@ const SLOTS_OPEN: usize = 256;
 /// Batches under way at once: while one waits for an answer, the nodes work for the other. MIGRATE keeps both
 /// nodes busy; a copy waits for one of them at a time.
 const WORKERS: usize = 2;
-const COPYING_WORKERS: usize = 6;
+const COPYING_WORKERS: usize = 12;
 /// How long a replica of the target may take to have what its primary got; then the move goes on.
 const REPLICA_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(2);

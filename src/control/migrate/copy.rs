@@ -9,7 +9,7 @@
 //! Until the switch the copies on the target are worth nothing, and a mark beside them says so to the next
 //! run, should this one be killed.
 
-use super::keys::{Key, keys_of, sizes};
+use super::keys::{Key, keys_of};
 use super::{Cluster, MigrateError, Words, ask, ask_all, words};
 use crate::control::node_client::{MAX_REPLY, NodeClient, NodeError, Reply};
 use crate::control::plan::rebalance::Move;
@@ -17,12 +17,13 @@ use crate::topology::{NodeId, SLOTS, Slot};
 use bytes::Bytes;
 use std::sync::LazyLock;
 
-/// A node serves nobody else while it switches a slot: for this many keys about four milliseconds.
-pub(super) const MOST_KEYS: usize = 2048;
-/// Each so manieth key is weighed; a slot where one of them takes so many bytes goes by MIGRATE, which weighs
-/// all, tells of big ones and has a limit for each.
+/// A node serves nobody else while it watches or switches a slot: for this many keys a millisecond. (WATCH
+/// compares each key with all before it.)
+pub(super) const MOST_KEYS: usize = 512;
+/// Each so manieth key is read first; a slot where one of them takes so many bytes goes by MIGRATE, which
+/// weighs all, tells of big ones and has a limit for each.
 const SAMPLED: usize = 8;
-const LARGE: u64 = 4 << 10;
+const LARGE: usize = 4 << 10;
 /// A value beyond this, which no sample met, is not taken: its slot goes by MIGRATE, too.
 const LARGEST: usize = 1 << 20;
 
@@ -117,6 +118,9 @@ pub(super) struct Copying<'a> {
     pub target: &'a mut NodeClient,
 }
 
+/// What a node answered, each judged alone.
+type Answers = Vec<Result<Reply, NodeError>>;
+
 /// A key and its value on the way, and when it expires (milliseconds since 1970, -1: never).
 struct Copy {
     key: Key,
@@ -141,8 +145,10 @@ impl Copying<'_> {
     /// A connection failed: nobody knows how far it came.
     pub async fn run(&mut self, slots: &[Slot]) -> Result<Vec<Switched>, MigrateError> {
         let mut switched = Vec::new();
-        for (slot, keys) in self.small(slots).await? {
-            let Some(copies) = self.read(keys).await? else { continue };
+        // One slot after the other: what a node has just touched, it finds again quickly.
+        for slot in slots.iter().copied() {
+            let keys = self.list(slot).await?;
+            let Some(copies) = self.read(&keys).await? else { continue };
             if self.write(slot, &copies).await? && self.switch(slot, &copies).await? {
                 switched.push((slot, copies.len() as u64));
             }
@@ -153,62 +159,36 @@ impl Copying<'_> {
         Ok(switched)
     }
 
-    /// The slots that have few keys and no large one, as far as samples tell.
-    async fn small(&mut self, slots: &[Slot]) -> Result<Vec<(Slot, Vec<Key>)>, NodeError> {
-        let most = (MOST_KEYS + 1).to_string();
-        let list = |slot: &Slot| words(["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), &most]);
-        let listed = ask_all(self.source, &slots.iter().map(list).collect::<Vec<_>>()).await?;
-        let found = slots.iter().copied().zip(listed.iter().map(keys_of));
-        let mut found: Vec<(Slot, Vec<Key>)> =
-            found.filter(|(_, keys)| !keys.is_empty() && keys.len() <= MOST_KEYS).collect();
-        let samples = |keys: &[Key]| keys.len().div_ceil(SAMPLED);
-        let sampled = found.iter().flat_map(|(_, keys)| keys.iter().step_by(SAMPLED));
-        let mut sampled = sizes(self.source, sampled.collect()).await?.into_iter();
-        found.retain(|(_, keys)| {
-            // All of a slot's samples are taken, so that the next slot gets its own.
-            let bytes: Vec<u64> = sampled.by_ref().take(samples(keys)).collect();
-            bytes.into_iter().all(|bytes| bytes < LARGE)
-        });
-        Ok(found)
+    /// The slot's keys; none when they are too many.
+    async fn list(&mut self, slot: Slot) -> Result<Vec<Key>, NodeError> {
+        let list = words(["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), &(MOST_KEYS + 1).to_string()]);
+        let listed = ask_all(self.source, &[list]).await?;
+        let keys = listed.first().map(keys_of).unwrap_or_default();
+        Ok(if keys.len() > MOST_KEYS { Vec::new() } else { keys })
     }
 
     /// Watches the keys and reads those that are there; `None` when there is none, or one is too large or may
     /// not be read.
-    async fn read(&mut self, keys: Vec<Key>) -> Result<Option<Vec<Copy>>, MigrateError> {
+    async fn read(&mut self, keys: &[Key]) -> Result<Option<Vec<Copy>>, MigrateError> {
         let mut watch: Vec<&[u8]> = vec![b"WATCH"];
         watch.extend(keys.iter().map(Vec::as_slice));
-        let dumps: Vec<[&[u8]; 2]> = keys.iter().map(|key| [&b"DUMP"[..], key]).collect();
+        let is_sampled = |(place, _): &(usize, &Key)| place.is_multiple_of(SAMPLED);
+        let (samples, others): (Vec<_>, Vec<_>) = keys.iter().enumerate().partition(is_sampled);
         // What an earlier slot left watched is none of this one's.
         let first: [&[&[u8]]; 3] = [&[b"UNWATCH"], &watch, &[b"INFO", b"keyspace"]];
-        let questions: Vec<&[&[u8]]> =
-            first.into_iter().chain(dumps.iter().map(|dump| dump.as_slice())).collect();
-        self.source.set_max_reply(LARGEST);
-        let replies = self.source.call_all(&questions).await;
-        self.source.set_max_reply(MAX_REPLY);
-        let mut replies = match replies {
-            Ok(replies) => replies.into_iter(),
-            Err(NodeError::Protocol { .. }) => {
-                *self.source = self.cluster.connect(self.step.source.addr).await?;
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
+        let Some((first, mut copies)) = self.dump(&first, samples.into_iter().map(|(_, key)| key)).await?
+        else {
+            return Ok(None);
         };
-        let is_watching = replies.by_ref().take(2).all(|reply| reply.is_ok());
-        let may_expire = replies.next().is_none_or(|info| !says_nothing_expires(info));
-        let mut copies = Vec::with_capacity(keys.len());
-        for (key, dump) in keys.into_iter().zip(replies) {
-            match dump {
-                Ok(Reply::BulkString(dump)) => {
-                    copies.push(Copy { key, dump, expires: NEVER.to_vec() });
-                }
-                // It went since it was listed; came it back, the switch would notice.
-                Ok(Reply::Null) => {}
-                _ => return Ok(None),
-            }
-        }
-        if !is_watching || copies.is_empty() {
+        let [Ok(_), Ok(_), info] = &first[..] else { return Ok(None) };
+        let may_expire = !says_nothing_expires(info);
+        if copies.iter().any(|copy| copy.dump.len() > LARGE) {
             return Ok(None);
         }
+        let Some((_, others)) = self.dump(&[], others.into_iter().map(|(_, key)| key)).await? else {
+            return Ok(None);
+        };
+        copies.extend(others);
         if may_expire {
             let when: Vec<[&[u8]; 2]> = copies.iter().map(|copy| [&b"PEXPIRETIME"[..], &copy.key]).collect();
             let when: Vec<&[&[u8]]> = when.iter().map(|question| question.as_slice()).collect();
@@ -218,7 +198,43 @@ impl Copying<'_> {
                 copy.expires = at.to_string().into_bytes();
             }
         }
-        Ok(Some(copies))
+        Ok((!copies.is_empty()).then_some(copies))
+    }
+
+    /// Asks what comes `first`, and for the values of keys; gives the replies to the former, and the keys that
+    /// are there. `None` when one is too large or may not be read.
+    async fn dump<'k>(
+        &mut self,
+        first: &[&[&[u8]]],
+        keys: impl Iterator<Item = &'k Key> + Clone,
+    ) -> Result<Option<(Answers, Vec<Copy>)>, MigrateError> {
+        let dumps: Vec<[&[u8]; 2]> = keys.clone().map(|key| [&b"DUMP"[..], key]).collect();
+        let questions: Vec<&[&[u8]]> =
+            first.iter().copied().chain(dumps.iter().map(|dump| dump.as_slice())).collect();
+        self.source.set_max_reply(LARGEST);
+        let replies = self.source.call_all(&questions).await;
+        self.source.set_max_reply(MAX_REPLY);
+        let mut replies = match replies {
+            Ok(replies) => replies,
+            Err(NodeError::Protocol { .. }) => {
+                *self.source = self.cluster.connect(self.step.source.addr).await?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let values = replies.split_off(first.len());
+        let mut copies = Vec::with_capacity(values.len());
+        for (key, dump) in keys.zip(values) {
+            match dump {
+                Ok(Reply::BulkString(dump)) => {
+                    copies.push(Copy { key: key.clone(), dump, expires: NEVER.to_vec() });
+                }
+                // It went since it was listed; came it back, the switch would notice.
+                Ok(Reply::Null) => {}
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some((replies, copies)))
     }
 
     /// Marks the slot on the target and writes the copies; whether all are there.
@@ -277,7 +293,7 @@ impl Copying<'_> {
 }
 
 /// Whether no key of the node has a time, by its `INFO keyspace`.
-fn says_nothing_expires(info: Result<Reply, NodeError>) -> bool {
+fn says_nothing_expires(info: &Result<Reply, NodeError>) -> bool {
     matches!(info, Ok(Reply::BulkString(text)) if text.windows(10).any(|word| word == b"expires=0,"))
 }
 

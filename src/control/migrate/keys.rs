@@ -256,7 +256,7 @@ impl<'a> Mover<'a> {
 }
 
 /// What keys take in memory, in bytes. An ACL may forbid to ask: then the number alone counts.
-pub(super) async fn sizes(source: &mut NodeClient, keys: Vec<&Key>) -> Result<Vec<u64>, NodeError> {
+async fn sizes(source: &mut NodeClient, keys: Vec<&Key>) -> Result<Vec<u64>, NodeError> {
     let usage = |key: &Key| vec![b"MEMORY".to_vec(), b"USAGE".to_vec(), key.clone()];
     let replies = ask(source, &keys.into_iter().map(usage).collect::<Vec<_>>()).await?;
     let bytes = |reply| match reply {
