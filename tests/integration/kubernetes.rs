@@ -5,6 +5,7 @@ mod journal;
 mod lease;
 mod pods;
 mod report;
+mod rights;
 mod wishes;
 
 use super::support::fake_kube::{FakeKube, NAMESPACE};

@@ -1,5 +1,6 @@
 //! Two gateways that manage one StatefulSet's real nodes through a fake API server: one acts, both serve.
 
+use super::rights::expect_granted;
 use crate::support::fake_kube::FakeKube;
 use crate::support::fake_kube::objects::{pod, stateful_set};
 use crate::support::gateway::Gateway;
@@ -126,6 +127,7 @@ fn one_of_two_gateways_acts_and_both_serve_through_every_loss_of_a_leader_or_of_
         serve(&mut of_third, "5");
         leads(&third)
     });
+    expect_granted(&world.kube);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What an operator wishes of a StatefulSet is carried out by whoever leads, while clients go on.
 
+use super::rights::{expect_granted, expect_no_right_too_many};
 use crate::support::PATIENCE;
 use crate::support::client::Client;
 use crate::support::fake_kube::{FakeKube, NAMESPACE};
@@ -128,6 +129,8 @@ fn a_restart_refuses_nobody_and_goes_on_under_another_leader() {
     assert_eq!(stage.set()["spec"]["updateStrategy"], before["spec"]["updateStrategy"]);
     stage.expect_in_order();
     drop(leading);
+    expect_granted(&stage.kube);
+    expect_no_right_too_many(&stage.kube);
 }
 
 #[test]
@@ -163,6 +166,7 @@ fn a_shard_more_and_a_shard_less_refuse_nobody_and_lose_no_key() {
         stage.expect_in_order();
     });
     drop(leading);
+    expect_granted(&stage.kube);
     for ix in 0..2000 {
         let value = ix.to_string();
         client.expect(&format!("GET key:{ix}"), &format!("${}\r\n{value}\r\n", value.len()));

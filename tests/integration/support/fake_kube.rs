@@ -145,11 +145,6 @@ impl FakeKube {
         self.shared.calls.lock().unwrap().clear();
     }
 
-    /// Which verbs on which resources were called, each once: `(verb, group, resource)`.
-    pub fn rights_used(&self) -> BTreeSet<(&'static str, String, String)> {
-        self.calls().into_iter().map(|call| (call.verb, call.group, call.resource)).collect()
-    }
-
     /// Ends all connections and refuses new ones.
     pub fn go_down(&self) {
         self.runtime.lock().unwrap().take().expect("it was up").shutdown_background();
