@@ -7,7 +7,10 @@ use crate::words::say;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use std::process::Command;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+const TRIES: u32 = 5;
 
 /// The program that knows how to break machines.
 pub struct Machines {
@@ -24,17 +27,33 @@ impl Machines {
     /// in between, the cluster is left as it was.
     pub fn break_one(&self, machine: &str, verb: &'static str, mend: &'static str) -> Result<Broken<'_>> {
         say(&format!("  {verb} {machine}"));
+        // Also what was broken by half is mended.
+        let broken = Broken { machines: self, machine: machine.into(), mend, is_mended: false };
         self.run(verb, machine)?;
-        Ok(Broken { machines: self, machine: machine.into(), mend, is_mended: false })
+        Ok(broken)
     }
 
+    /// A program that fails is asked again: a dying machine changes under its hands.
     fn run(&self, verb: &str, machine: &str) -> Result<()> {
+        let mut tries = 1;
+        loop {
+            match self.run_once(verb, machine) {
+                Err(error) if tries < TRIES => say(&format!("  once more, because: {error:#}")),
+                ended => return ended,
+            }
+            tries += 1;
+            sleep(Duration::from_millis(500));
+        }
+    }
+
+    fn run_once(&self, verb: &str, machine: &str) -> Result<()> {
         let output = Command::new(&self.program)
             .args([verb, machine])
             .output()
             .with_context(|| format!("SLOTGATE_TEST_FAULTS={}", self.program))?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "{} {verb} {machine}: {}", self.program, said.trim());
+        let last = said.trim().lines().last().unwrap_or_default();
+        ensure!(output.status.success(), "{} {verb} {machine}: {last}", self.program);
         Ok(())
     }
 }
@@ -92,7 +111,7 @@ pub fn kill_container(namespace: &str, machine: &str, image: &str, container: &s
             Some("Failed") => anyhow::bail!("kill -9: {}", kubectl.run(&["logs", &name])?.trim()),
             _ => ensure!(Instant::now() < end, "the pod {namespace}/{name} did not end within a minute"),
         }
-        std::thread::sleep(Duration::from_millis(100));
+        sleep(Duration::from_millis(100));
     }
 }
 
