@@ -75,6 +75,13 @@ pub struct Member {
     pub keys: u64,
 }
 
+/// The cluster at one moment.
+pub struct Look {
+    pub members: Vec<Member>,
+    /// Why it is not whole, if it is not.
+    pub trouble: Option<String>,
+}
+
 /// One scenario's namespace.
 pub struct Lab<'a> {
     pub site: &'a Site,
@@ -88,8 +95,8 @@ impl Lab<'_> {
         let namespace = format!("slotgate-test-{scenario}-{:04x}", fastrand::u16(..));
         let kubectl = Kubectl::of(&namespace);
         for name in [namespace.clone(), tools(&namespace)] {
-            kubectl
-                .apply(&[json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })])?;
+            let metadata = json!({ "name": name, "labels": { objects::OWNER: namespace } });
+            kubectl.apply(&[json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata })])?;
         }
         Ok(Lab { site, namespace, kubectl, keep })
     }
@@ -153,50 +160,41 @@ impl Lab<'_> {
         Err(last)
     }
 
-    /// What the nodes say of the cluster now: whether it is healthy, and who is what.
-    pub fn look(&self) -> Result<(Result<Vec<Member>, String>, Vec<Member>)> {
+    /// What the nodes say of the cluster now, and whether all their pods are ready.
+    pub fn look(&self) -> Result<Look> {
         let text = self.slotgate(&["status", "redis-svc:6379", "--output=json"])?;
         let status: Value =
             serde_json::from_str(&text).with_context(|| format!("slotgate status: {text}"))?;
         let pods = self.pods(REDIS)?;
         let mut members = Vec::new();
         for shard in status["shards"].as_array().into_iter().flatten() {
-            for member in shard["members"].as_array().into_iter().flatten() {
-                let address = member["address"].as_str().unwrap_or_default();
-                let ip = address.rsplit_once(':').map_or(address, |(ip, _)| ip);
-                let pod = pods.iter().find(|pod| pod.address == ip).map(|pod| pod.name.clone());
-                members.push(Member {
-                    pod: pod.unwrap_or_default(),
-                    id: member["id"].as_str().unwrap_or_default().into(),
-                    is_primary: member["role"] == "primary",
-                    has_slots: shard["slot_count"].as_u64() > Some(0),
-                    keys: member["keys"].as_u64().unwrap_or_default(),
-                });
-            }
+            let all = shard["members"].as_array().into_iter().flatten();
+            members.extend(all.map(|told| member(shard, told, &pods)));
         }
         members.sort();
-        if status["healthy"] != true {
-            return Ok((Err(status["verdict"].as_str().unwrap_or("no verdict").into()), members));
-        }
-        let is_away = |pod: &&Pod| !pod.is_ready || pod.is_leaving;
-        let whole = match pods.iter().find(is_away) {
-            Some(pod) => Err(format!("{} is not ready", pod.name)),
-            None => Ok(members.clone()),
+        let away = pods.iter().find(|pod| !pod.is_ready || pod.is_leaving);
+        let trouble = match (status["healthy"] == true, away) {
+            (false, _) => Some(status["verdict"].as_str().unwrap_or("no verdict").to_string()),
+            (true, Some(pod)) => Some(format!("{} is not ready", pod.name)),
+            (true, None) => None,
         };
-        Ok((whole, members))
+        Ok(Look { members, trouble })
     }
 
     /// Waits until so many nodes are in the cluster, healthy, and all pods ready.
     pub fn wait_until_whole(&self, nodes: usize) -> Result<Vec<Member>> {
-        let mut whole = Vec::new();
+        let mut members = Vec::new();
         self.wait_for("the cluster is whole", Duration::from_secs(300), || {
-            let (verdict, _) = self.look().map_err(|error| format!("{error:#}"))?;
-            whole = verdict?;
-            let is_all =
-                whole.len() == nodes && whole.iter().all(|member| member.has_slots && !member.pod.is_empty());
-            if is_all { Ok(()) } else { Err(format!("{} of {nodes} nodes", whole.len())) }
+            let look = self.look().map_err(|error| format!("{error:#}"))?;
+            members = look.members;
+            let is_placed = |member: &Member| member.has_slots && !member.pod.is_empty();
+            match look.trouble {
+                Some(trouble) => Err(trouble),
+                None if members.len() == nodes && members.iter().all(is_placed) => Ok(()),
+                None => Err(format!("{} of {nodes} nodes", members.len())),
+            }
         })?;
-        Ok(whole)
+        Ok(members)
     }
 
     /// Looks again and again, and tells every half minute what it waits for.
@@ -299,6 +297,20 @@ impl Drop for Lab<'_> {
 
 fn tools(namespace: &str) -> String {
     format!("{namespace}-tools")
+}
+
+/// One of the members of a shard that `slotgate status` tells of.
+fn member(shard: &Value, told: &Value, pods: &[Pod]) -> Member {
+    let address = told["address"].as_str().unwrap_or_default();
+    let ip = address.rsplit_once(':').map_or(address, |(ip, _)| ip);
+    let pod = pods.iter().find(|pod| pod.address == ip).map(|pod| pod.name.clone());
+    Member {
+        pod: pod.unwrap_or_default(),
+        id: told["id"].as_str().unwrap_or_default().into(),
+        is_primary: told["role"] == "primary",
+        has_slots: shard["slot_count"].as_u64() > Some(0),
+        keys: told["keys"].as_u64().unwrap_or_default(),
+    }
 }
 
 fn pod(object: &Value) -> Pod {

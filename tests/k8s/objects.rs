@@ -4,7 +4,8 @@ use crate::kubectl::Kubectl;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-/// The label by which a drain finds the pods of one scenario and leaves all others alone.
+/// The label of what is ours: a drain moves these pods and leaves all others alone, and namespaces that an
+/// interrupted run left behind are found by it.
 pub const OWNER: &str = "slotgate-test";
 
 /// What `kubectl apply -k deploy/FOLDER` would send, made to fit into `namespace`.
@@ -20,6 +21,7 @@ pub fn render(folder: &str, namespace: &str, image: &str) -> Result<Vec<Value>> 
 pub fn fit(object: &mut Value, namespace: &str, image: &str) {
     if object["kind"] == "Namespace" {
         object["metadata"]["name"] = namespace.into();
+        object["metadata"]["labels"][OWNER] = namespace.into();
     } else {
         object["metadata"]["namespace"] = namespace.into();
     }

@@ -86,8 +86,9 @@ impl Tally {
         self.lost.len() - self.lost.iter().filter(is_excused).count()
     }
 
-    /// In a few words, with the first trouble of each kind.
+    /// In a few words, with the beginning of the first trouble of each kind.
     pub fn words(&self) -> String {
+        const MOST: usize = 40;
         let kinds: [(&str, fn(&Trouble) -> bool); 5] = [
             ("errors", |trouble| matches!(trouble, Trouble::Error(_))),
             ("closed", |trouble| *trouble == Trouble::Closed),
@@ -107,7 +108,8 @@ impl Tally {
                 words += &format!(", {count} {name}");
             }
             if let Some(first) = first {
-                words += &format!(" (first: {first})");
+                let end = first.char_indices().nth(MOST).map_or(first.len(), |(end, _)| end);
+                words += &format!(" ({})", &first[..end]);
             }
         }
         for (count, name) in [(self.lost.len() as u64, "lost"), (self.twice, "counted twice")] {

@@ -21,9 +21,10 @@ pub fn run(lab: &Lab) -> Result<Vec<Row>> {
         sleep(AWAY);
         drop(hanging);
         say("  the API server goes on");
-        lab.wait_for("somebody leads and all is whole", Duration::from_secs(180), || {
-            lab.leader().and_then(|_| lab.look()).map_err(|error| format!("{error:#}"))?.0.map(drop)
+        lab.wait_for("somebody leads", Duration::from_secs(180), || {
+            lab.leader().map(drop).map_err(|error| format!("{error:#}"))
         })?;
+        lab.wait_until_whole(6)?;
         load.go_on(100)?;
         Ok(Vec::new())
     })?;

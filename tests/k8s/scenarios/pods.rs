@@ -1,12 +1,14 @@
 //! Pods of Redis that are deleted or whose volume is lost.
 
 use super::{ELECTED, under_load};
-use crate::lab::{Lab, Member, REDIS};
+use crate::faults::kill_container;
+use crate::lab::{Lab, Member, Pod, REDIS, TOOLS};
 use crate::report::Row;
 use crate::tally::within;
 use crate::words::{say, time};
 use anyhow::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long it may take from the moment the pod runs again.
@@ -71,44 +73,74 @@ pub fn all(lab: &Lab) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A primary's claim is deleted and its pod ended at once, so that it does not hand over before.
+/// A primary's storage loses what it wrote: all of it with its pod, or only its data.
 pub fn volume(lab: &Lab) -> Result<Vec<Row>> {
-    const WHAT: &str = "a primary's volume lost with its pod";
     lab.install()?;
-    let mut fault = Instant::now();
-    let (tally, done) = under_load(lab, WHAT, |_| {
-        let members = lab.wait_until_whole(6)?;
-        let lost = members.iter().find(|member| member.is_primary).context("no primary")?;
+    Ok([claim(lab)?, data(lab)?].concat())
+}
+
+/// The claim is deleted and the pod ended at once: another node comes back in its place.
+fn claim(lab: &Lab) -> Result<Vec<Row>> {
+    const WHAT: &str = "a primary's volume lost with its pod";
+    lose(lab, WHAT, "VolumeLost", |lost| {
         let before = lab.pods(&selector(&lost.pod))?;
-        say(&format!("  {WHAT}: {} with {} keys", lost.pod, lost.keys));
-        fault = Instant::now();
         let claim = format!("redis-data-{}", lost.pod);
         lab.kubectl.run(&["delete", "persistentvolumeclaim", "--wait=false", &claim])?;
         lab.kubectl.run(&["delete", "pod", "--force", "--grace-period=0", "--wait=false", &lost.pod])?;
-        let runs = lab.wait_until_replaced(&selector(&lost.pod), &before)?;
-        let after = lab.wait_until_whole(6)?;
+        lab.wait_until_replaced(&selector(&lost.pod), &before)
+    })
+}
+
+/// The node comes back at once and empty, under its id and with its slots: its replica must not become a
+/// copy of that.
+fn data(lab: &Lab) -> Result<Vec<Row>> {
+    const WHAT: &str = "a primary killed, and back without its data";
+    lose(lab, WHAT, "DataLost", |lost| {
+        let pod = lab.pods(&selector(&lost.pod))?.pop().context("the primary has no pod")?;
+        lab.kubectl.run(&["exec", &pod.name, "--", "sh", "-c", "rm -r /var/lib/redis/appendonlydir"])?;
+        let at = kill_container(&lab.tools(), &pod.machine, TOOLS, &pod.container)?;
+        lab.wait_for("its container runs again", Duration::from_secs(60), || {
+            let now = lab.pods(&selector(&pod.name)).map_err(|error| format!("{error:#}"))?;
+            let is_new = |now: &Pod| now.container != pod.container && now.is_running;
+            if now.iter().any(is_new) { Ok(()) } else { Err("not yet".into()) }
+        })?;
+        Ok(at)
+    })
+}
+
+/// Takes something from a primary; what its replica had must be there afterwards, and an Event must tell.
+fn lose(
+    lab: &Lab,
+    what: &str,
+    event: &str,
+    fault: impl FnOnce(&Member) -> Result<Instant>,
+) -> Result<Vec<Row>> {
+    let mut began = Instant::now();
+    let (tally, done) = under_load(lab, what, |load| {
+        let members = lab.wait_until_whole(6)?;
+        let lost = members.iter().find(|member| member.is_primary).context("no primary")?;
+        say(&format!("  {what}: {} with {} keys", lost.pod, lost.keys));
+        began = Instant::now();
+        let runs = fault(lost)?;
+        lab.wait_until_whole(6)?;
         let whole = runs.elapsed();
-        let is_new = after.iter().all(|member| member.id != lost.id);
-        anyhow::ensure!(is_new, "{} came back with its id: its volume was not lost", lost.pod);
+        load.go_on(20)?;
+        // Events are told a second later.
+        sleep(Duration::from_secs(2));
         let warnings = ["events", "--field-selector", "involvedObject.name=redis,type=Warning"];
         let warnings = lab.kubectl.get(&warnings)?;
-        let reasons =
-            warnings["items"].as_array().into_iter().flatten().filter_map(|event| event["reason"].as_str());
-        let reasons: BTreeSet<&str> = reasons.collect();
+        let all = warnings["items"].as_array().into_iter().flatten();
+        let reasons: BTreeSet<&str> = all.filter_map(|event| event["reason"].as_str()).collect();
+        let told = reasons.iter().copied().collect::<Vec<_>>().join(" ");
         Ok(vec![
-            within(&format!("{WHAT}: whole after it runs again"), Duration::from_secs(60), whole),
-            Row::new(
-                &format!("{WHAT}: report"),
-                "Event VolumeLost",
-                reasons.iter().copied().collect::<Vec<_>>().join(" "),
-                reasons.contains("VolumeLost"),
-            ),
+            within(&format!("{what}: whole after it runs again"), Duration::from_secs(60), whole),
+            Row::new(&format!("{what}: told"), &format!("Event {event}"), told, reasons.contains(event)),
         ])
     })?;
-    let is_kept = tally.errors() == 0 && tally.lost_but_around(fault, ELECTED) == 0;
-    let mut rows = vec![Row::new(WHAT, "0 errors, nothing replicated lost", tally.words(), is_kept)];
-    rows.extend(done);
-    Ok(rows)
+    // What the node took between its end and its replica's turn is gone.
+    let is_kept = tally.errors() == 0 && tally.lost_but_around(began, ELECTED) == 0;
+    let row = Row::new(what, "0 errors, nothing replicated lost", tally.words(), is_kept);
+    Ok([vec![row], done].concat())
 }
 
 fn selector(pod: &str) -> String {
