@@ -223,7 +223,8 @@ impl Worker {
                 if !reply.starts_with('-') {
                     return Some(reply);
                 }
-                self.note(Trouble::Error(reply));
+                let is_unknown = reply.starts_with("-IOERR outcome unknown");
+                self.note(if is_unknown { Trouble::Unknown(reply) } else { Trouble::Error(reply) });
                 return None;
             }
             Ok(None) => Trouble::Closed,

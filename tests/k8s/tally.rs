@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub enum Trouble {
     /// An error reply, or one that makes no sense.
     Error(String),
+    /// The node was lost while it had a command that must not run twice: nobody can know whether it ran.
+    Unknown(String),
     /// The connection was closed between two replies, in order.
     Closed,
     /// It was cut off: in a reply, or with a reset.
@@ -89,8 +91,9 @@ impl Tally {
     /// In a few words, with the beginning of the first trouble of each kind.
     pub fn words(&self) -> String {
         const MOST: usize = 40;
-        let kinds: [(&str, fn(&Trouble) -> bool); 5] = [
+        let kinds: [(&str, fn(&Trouble) -> bool); 6] = [
             ("errors", |trouble| matches!(trouble, Trouble::Error(_))),
+            ("of unknown outcome", |trouble| matches!(trouble, Trouble::Unknown(_))),
             ("closed", |trouble| *trouble == Trouble::Closed),
             ("cut off", |trouble| matches!(trouble, Trouble::Cut(_))),
             ("without a reply", |trouble| *trouble == Trouble::Silent),

@@ -7,6 +7,7 @@ use crate::report::Row;
 use crate::tally::within;
 use crate::words::{say, time};
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -127,9 +128,9 @@ fn lose(
         load.go_on(20)?;
         // Events are told a second later.
         sleep(Duration::from_secs(2));
-        let warnings = ["events", "--field-selector", "involvedObject.name=redis,type=Warning"];
-        let warnings = lab.kubectl.get(&warnings)?;
-        let all = warnings["items"].as_array().into_iter().flatten();
+        let events = lab.kubectl.get(&["events", "--field-selector", "involvedObject.name=redis"])?;
+        let of_slotgate = |event: &&Value| event["source"]["component"] == "slotgate";
+        let all = events["items"].as_array().into_iter().flatten().filter(of_slotgate);
         let reasons: BTreeSet<&str> = all.filter_map(|event| event["reason"].as_str()).collect();
         let told = reasons.iter().copied().collect::<Vec<_>>().join(" ");
         Ok(vec![
