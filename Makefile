@@ -11,7 +11,7 @@ SLOTGATE := $(TARGET_DIR)/release/slotgate
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  ARGS="..." is handed to the program: make demo ARGS="--port 7000"'
 
 .PHONY: demo
@@ -40,6 +40,11 @@ compare: ## Measure slotgate side by side with HAProxy and Envoy
 torture: ## Fail nodes over, restart and kill them under load; count what clients notice, account for every write
 	@.ci/setup rust cc redis
 	cargo bench --bench lifecycle -- $(ARGS)
+
+.PHONY: test-k8s
+test-k8s: ## Install deploy/ on the Kubernetes of KUBECONFIG, break it under load, print a table (ARGS=--list, ARGS="pods drain")
+	@.ci/setup rust cc
+	cargo test --test k8s -- $(ARGS)
 
 # What the image is called; deploy/ names slotgate:dev.
 IMAGE ?= slotgate:dev

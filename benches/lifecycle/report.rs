@@ -1,6 +1,7 @@
 //! The table at the end.
 
 /// One promise, and what came of it.
+#[derive(Clone)]
 pub struct Row {
     pub what: String,
     pub promised: String,

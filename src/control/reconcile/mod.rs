@@ -7,6 +7,7 @@
 
 mod findings;
 mod forming;
+mod look;
 mod relieve;
 mod status;
 mod wishes;
@@ -21,14 +22,12 @@ use super::journal::{File, Journal, Store};
 use super::kubernetes::{self, Place, Troubles, WatchStatus};
 use super::leadership::Leadership;
 use super::memory::Memory;
-use super::observe::{Answer, ask_all};
 use super::plan::departures;
 use super::plan::heal::{Case, Plan, heal};
 use super::pods::Pods;
 use super::problem::problems;
 use super::status::status as status_of;
 use super::survey::Survey;
-use super::view::Silent;
 use crate::backend::{Backoff, Credentials};
 use crate::topology::SharedTopology;
 use std::collections::{BTreeSet, HashSet};
@@ -36,7 +35,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wishes::Wishes;
 
@@ -56,8 +54,6 @@ const BUSY_SHARE: u32 = 4;
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 /// How long one step may wait for a node to hear of another.
 const STEP_LIMIT: Duration = Duration::from_secs(3);
-/// Members told of by nodes just found are asked in turn; one round finds all that know each other.
-const ROUNDS: usize = 3;
 
 /// What the manager is told by the operator.
 #[derive(Clone, Debug)]
@@ -108,6 +104,7 @@ pub async fn run(
             journal,
             last: None,
             members: BTreeSet::new(),
+            silent: HashSet::new(),
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             wishes: Wishes::new(place, config.credentials.clone(), config.limit),
             config,
@@ -157,6 +154,8 @@ struct Manager {
     last: Option<Survey>,
     /// Where members answered or were said to be at the last look.
     members: BTreeSet<SocketAddr>,
+    /// Where nobody answered at the last look, if there are pods to tell where else they are.
+    silent: HashSet<SocketAddr>,
     backoff: Backoff,
     wishes: Wishes,
 }
@@ -308,43 +307,6 @@ impl Manager {
         }
         self.journal.end().await;
         failed
-    }
-
-    /// Asks everywhere where a member was or may be by now.
-    async fn ask(&self, named: &HashSet<SocketAddr>) -> (Vec<Answer>, Vec<Silent>) {
-        let mut asked: BTreeSet<SocketAddr> = self.members.clone();
-        asked.extend(named);
-        asked.extend(self.shared.load().nodes().iter().map(|node| node.addr));
-        let mut new: Vec<SocketAddr> = asked.iter().copied().collect();
-        let (mut answers, mut silent): (Vec<Answer>, Vec<Silent>) = Default::default();
-        for _ in 0..ROUNDS {
-            let (mut more, mut none) = ask_all(&new, &self.config.credentials, self.config.limit).await;
-            answers.append(&mut more);
-            silent.append(&mut none);
-            // Where a node took our connection, when that is not where we dialled.
-            let untold = answers.iter().flat_map(|answer| told(&answer.seen.view).chain(answer.facts.local));
-            let untold: BTreeSet<SocketAddr> = untold.collect();
-            new = untold.into_iter().filter(|addr| asked.insert(*addr)).collect();
-            if new.is_empty() {
-                break;
-            }
-        }
-        (answers, silent)
-    }
-
-    /// The addresses that the operator named.
-    async fn resolve(&self) -> HashSet<SocketAddr> {
-        let mut resolving = JoinSet::new();
-        let limit = self.config.limit * 2;
-        for seed in self.named.seeds() {
-            resolving.spawn(async move { seed.resolve(limit).await });
-        }
-        let mut named = HashSet::new();
-        while let Some(resolved) = resolving.join_next().await {
-            // The refresh tells of names that cannot be looked up.
-            named.extend(resolved.ok().and_then(Result::ok).into_iter().flatten());
-        }
-        named
     }
 
     /// Whether the operator names all nodes that should be, so that who is not named is gone.

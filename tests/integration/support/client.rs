@@ -25,7 +25,7 @@ impl Client {
         TcpStream::connect(addr).ok().map(Client::of)
     }
 
-    fn of(stream: TcpStream) -> Client {
+    pub fn of(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
