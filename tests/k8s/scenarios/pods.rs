@@ -132,7 +132,10 @@ fn lose(
         let of_slotgate = |event: &&Value| event["source"]["component"] == "slotgate";
         let all = events["items"].as_array().into_iter().flatten().filter(of_slotgate);
         let reasons: BTreeSet<&str> = all.filter_map(|event| event["reason"].as_str()).collect();
-        let told = reasons.iter().copied().collect::<Vec<_>>().join(" ");
+        let told = match reasons.contains(event) {
+            true => "told".to_string(),
+            false => format!("only {}", reasons.iter().copied().collect::<Vec<_>>().join(" ")),
+        };
         Ok(vec![
             within(&format!("{what}: whole after it runs again"), Duration::from_secs(60), whole),
             Row::new(&format!("{what}: told"), &format!("Event {event}"), told, reasons.contains(event)),
