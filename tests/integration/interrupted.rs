@@ -1,7 +1,7 @@
 //! Ctrl-C in the middle: every command that changes a cluster ends after the step under way, leaves nothing
 //! half-way, and says how to go on; and that is how it goes on.
 
-use super::support::client::Client;
+use super::support::client::{Client, request};
 use super::support::one_line::OneLine;
 use super::support::program::{bootstrap, expect, run, slotgate};
 use super::support::real_cluster::RealCluster;
@@ -128,17 +128,22 @@ fn of_several_hand_overs_the_one_under_way_is_finished_and_the_others_are_left()
     wait_until("all agree", || run(&["check", &at(&cluster, 0)]).status.success());
 }
 
+/// Of the move that is interrupted.
+const KEYS: usize = 150_000;
+
 #[test]
 fn slots_that_are_being_moved_are_moved_whole_and_the_rest_by_the_command_that_it_says() {
     // A primary without slots stays one.
     let cluster = RealCluster::start_without_replicas(&[("cluster-allow-replica-migration", "no")]);
     let (from, to) = (at(&cluster, 0), at(&cluster, 1));
-    let value = "x".repeat(2000);
     let ours = (0..).map(|ix| format!("key:{ix}"));
     let ours = ours.filter(|key| Slot::of_key(key.as_bytes()).number() < 5461);
     let mut source = cluster.client(0);
-    for key in ours.take(5000) {
-        assert_eq!(source.call_text(&["SET", &key, &value]), "+OK\r\n");
+    // Many times what is under way at once.
+    let ours: Vec<String> = ours.take(KEYS).collect();
+    for some in ours.chunks(1000) {
+        source.send_raw(some.iter().flat_map(|key| request(&["SET", key, "value"])).collect::<Vec<u8>>());
+        assert!(some.iter().all(|_| source.read() == b"+OK\r\n"));
     }
     let begun = || cluster.client(0).call_text(&["CLUSTER", "NODES"]).contains("->-");
     let stopped = |args: &[&str]| {
@@ -164,7 +169,7 @@ fn slots_that_are_being_moved_are_moved_whole_and_the_rest_by_the_command_that_i
     expect(&run(&check), 0, "Nothing is wrong");
     source.expect("DBSIZE", ":0\r\n");
     let keys = |ix: usize| cluster.client(ix).call_text(&["DBSIZE"])[1..].trim().parse::<u64>().unwrap();
-    assert_eq!(keys(1) + keys(2), 5000);
+    assert_eq!(keys(1) + keys(2), KEYS as u64);
 }
 
 #[test]
