@@ -30,6 +30,12 @@ test-valkey: ## Run the integration tests against Valkey instead of Redis
 	@.ci/setup rust cc redis valkey
 	SLOTGATE_TEST_SERVER=valkey-server cargo test --test integration $(ARGS)
 
+.PHONY: conformance
+conformance: ## Run Redis' own tests through the gateway, and compare with one Redis (ARGS="--unit multi scripting")
+	@.ci/setup rust cc redis python tcl
+	cargo build --release --bin slotgate
+	@tests/conformance/run $(SLOTGATE) $(ARGS)
+
 .PHONY: compare
 compare: ## Measure slotgate side by side with HAProxy and Envoy
 	@.ci/setup rust cc redis haproxy python

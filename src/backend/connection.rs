@@ -41,8 +41,12 @@ pub struct Connection<T> {
     pub phase: Phase,
     /// Which server the node is, once it has said so.
     pub release: Option<Release>,
+    /// The number of this connection at the node, once it has said so.
+    pub client_id: Option<u64>,
     /// The handshake's bytes that were not written yet.
     pub greeting: Vec<u8>,
+    /// Another connection to the same node is up.
+    pub is_known: bool,
     pub outbox: Outbox,
     pub flights: VecDeque<Flight<T>>,
     /// Bytes of a reply that is not complete; the scanner has seen the first `scanned` of them.
@@ -61,7 +65,9 @@ impl<T> Connection<T> {
             node,
             version,
             phase: Phase::Connecting,
+            is_known: false,
             release: None,
+            client_id: None,
             greeting: Vec::new(),
             outbox: Outbox::default(),
             flights: VecDeque::new(),
@@ -79,7 +85,8 @@ impl<T> Connection<T> {
 
     /// The socket is connected: prepares the handshake.
     pub fn greet(&mut self, credentials: &Credentials) {
-        let handshake = Handshake::begin(&mut self.greeting, self.version, credentials, Some(self.node));
+        let mut handshake = Handshake::begin(&mut self.greeting, self.version, credentials, Some(self.node));
+        handshake.is_known = self.is_known;
         self.phase = Phase::Greeting(handshake);
     }
 
@@ -93,6 +100,7 @@ impl<T> Connection<T> {
         let advance = handshake.advance(bytes)?;
         if advance.is_done {
             self.release = handshake.release;
+            self.client_id = handshake.client_id;
             self.phase = Phase::Up;
         }
         Ok(advance.consumed)

@@ -54,13 +54,24 @@ impl Release {
     }
 }
 
+/// The field `id` of a HELLO reply.
+fn client_id(reply: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(reply).ok()?;
+    text.split("\r\n").skip_while(|line| *line != "id").nth(1)?.strip_prefix(':')?.parse().ok()
+}
+
 /// The course of one handshake.
 #[derive(Debug)]
 pub struct Handshake {
     expected: Option<NodeId>,
+    /// The node has proved who it is on another connection that is still up: it need not while it is busy
+    /// with a script and only takes what ends that.
+    pub is_known: bool,
     version: Version,
     /// What the node is, once it has said so; not all do.
     pub release: Option<Release>,
+    /// The number of this connection at the node, likewise.
+    pub client_id: Option<u64>,
     replies_left: usize,
     scanner: ReplyScanner,
     reply: Vec<u8>,
@@ -85,8 +96,10 @@ impl Handshake {
         write_request(out, ["CLUSTER", "MYID"]);
         Handshake {
             expected,
+            is_known: false,
             version,
             release: None,
+            client_id: None,
             replies_left,
             scanner: ReplyScanner::default(),
             reply: Vec::new(),
@@ -120,9 +133,13 @@ impl Handshake {
         let is_hello = self.replies_left == 1;
         if is_hello {
             self.release = Release::parse(&self.reply);
+            self.client_id = client_id(&self.reply);
         }
         // Without HELLO a node speaks RESP2 all the same.
         if is_hello && self.version == Version::Resp2 {
+            return Ok(());
+        }
+        if self.is_known && self.replies_left == 0 && self.reply.starts_with(b"-BUSY ") {
             return Ok(());
         }
         if let Some(error) = self.reply.strip_prefix(b"-") {
@@ -155,11 +172,12 @@ mod tests {
 
     #[test]
     fn a_node_says_what_it_is_in_either_protocol() {
-        let fields = "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.2.10\r\n$5\r\nproto\r\n:2\r\n";
-        for (version, head) in [(Version::Resp2, "*6"), (Version::Resp3, "%3")] {
+        let fields = "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.2.10\r\n$5\r\nproto\r\n:2\r\n$2\r\nid\r\n:9\r\n";
+        for (version, head) in [(Version::Resp2, "*8"), (Version::Resp3, "%4")] {
             let mut handshake = begin(version);
             handshake.advance(format!("{head}\r\n{fields}$40\r\n{ID}\r\n").as_bytes()).unwrap();
             assert_eq!(handshake.release, Some(Release { is_redis: true, major: 7, minor: 2 }));
+            assert_eq!(handshake.client_id, Some(9));
         }
     }
 
@@ -177,6 +195,18 @@ mod tests {
         let replies = format!("%1\r\n+proto\r\n:3\r\n$40\r\n{ID}\r\n");
         assert_eq!(run(&replies), Ok(Advance { consumed: replies.len(), is_done: true }));
         assert_eq!(run(&replies[..9]).map(|advance| advance.is_done), Ok(false));
+    }
+
+    #[test]
+    fn a_busy_node_is_accepted_only_where_it_is_known() {
+        let replies = "%0\r\n-BUSY Redis is busy running a script.\r\n";
+        assert!(matches!(run(replies), Err(HandshakeError::Refused(_))));
+        let mut handshake = begin(Version::Resp3);
+        handshake.is_known = true;
+        assert!(handshake.advance(replies.as_bytes()).unwrap().is_done);
+        let mut handshake = begin(Version::Resp3);
+        handshake.is_known = true;
+        assert!(handshake.advance(format!("%0\r\n$40\r\n{}\r\n", ID.replace('9', "0")).as_bytes()).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the gateway would do with a command and why, as data and as text. Pure.
 
 use crate::command::{Access, Lookup, Table, extract};
-use crate::proxy::router;
+use crate::proxy::{only_reads, router};
 use crate::resp::{Request, Span};
 use crate::topology::{Health, Slot, SlotRange, Snapshot, hash_tag};
 use serde::Serialize;
@@ -61,6 +61,8 @@ pub enum RouteKind {
     One,
     /// In parts to the owners of its keys.
     Split,
+    /// In several steps, as its keys are in several slots, where --cross-slot allows it.
+    Errand,
     /// To all primaries.
     All,
     /// Over a node connection that this client has for itself.
@@ -102,7 +104,8 @@ pub fn explain(table: &Table, words: &[Vec<u8>], topology: Option<&Snapshot>) ->
         })
         .collect();
     let handling = router::traits(table)[usize::from(ix.0)].handling;
-    let route = describe(router::route(handling, spec, &request, &mut Vec::new()), &keys);
+    let is_read = only_reads(spec, &refs);
+    let route = describe(router::route(handling, spec, &request, &mut Vec::new()), &keys, is_read);
     Explanation {
         command: spec.name.to_string(),
         is_known: true,
@@ -114,7 +117,7 @@ pub fn explain(table: &Table, words: &[Vec<u8>], topology: Option<&Snapshot>) ->
 }
 
 /// The router's decision, in words.
-fn describe(route: router::Route, keys: &[Key]) -> Route {
+fn describe(route: router::Route, keys: &[Key], is_read: bool) -> Route {
     let slots = keys.iter().map(|key| key.slot).collect::<BTreeSet<u16>>().len();
     let (kind, why) = match route {
         router::Route::Local(_) => (
@@ -128,10 +131,22 @@ fn describe(route: router::Route, keys: &[Key]) -> Route {
         router::Route::Any => {
             (RouteKind::One, "it has no key that counts, so any primary can answer".to_string())
         }
+        router::Route::PinnedAny => {
+            let why = "it runs without keys, and maybe long: at any primary, over a connection of its own";
+            (RouteKind::Pinned, why.to_string())
+        }
         router::Route::Split(_) => (
             RouteKind::Split,
             format!("its keys hash to {slots} slots: one part for each, the replies merged in order"),
         ),
+        router::Route::Errand => {
+            let option = if is_read { "emulate-reads (the default)" } else { "emulate" };
+            let why = format!(
+                "its keys are in several slots: served in several steps with --cross-slot {option}, else \
+                 refused with CROSSSLOT"
+            );
+            (RouteKind::Errand, why)
+        }
         router::Route::All(_) => {
             (RouteKind::All, "it concerns the whole cluster; the replies are merged into one".to_string())
         }
@@ -273,7 +288,9 @@ mod tests {
             ("get a", RouteKind::One),
             ("mget a b", RouteKind::Split),
             ("mget {a}1 {a}2", RouteKind::One),
-            ("sinter a b", RouteKind::Refuse),
+            ("sinter a b", RouteKind::Errand),
+            ("sort a by b*", RouteKind::Errand),
+            ("blpop a b 0", RouteKind::Refuse),
             ("sinter {a}1 {a}2", RouteKind::One),
             ("blpop a 0", RouteKind::Pinned),
             ("dbsize", RouteKind::All),
@@ -290,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_can_be_done() {
-        assert!(explained("sinter a b", None).route.why.contains("hash tag"));
+        assert!(explained("blpop a b 0", None).route.why.contains("hash tag"));
         assert!(explained("get", None).route.why.contains("wrong number of arguments"));
     }
 }

@@ -163,6 +163,9 @@ fn hand_out(settings: Settings, node_password: Option<Secret>, require_password:
             held_bytes: size(settings.held_bytes, proxy.held_bytes),
             stream_threshold: size(settings.stream_threshold, proxy.stream_threshold),
             exclusive_connections: count(settings.exclusive_connections, proxy.exclusive_connections),
+            cross_slot: settings.cross_slot.unwrap_or(proxy.cross_slot),
+            cross_slot_bytes: size(settings.cross_slot_bytes, proxy.cross_slot_bytes),
+            report_cross_slot: settings.report_cross_slot.map_or(proxy.report_cross_slot, |switch| switch.0),
             request_timeout: span(settings.request_timeout, defaults.request_timeout),
         },
         admin: admin::Config { listen: settings.admin.map_or(admin.listen, |address| address.0) },
@@ -203,7 +206,8 @@ mod tests {
         let text = "listen = \"127.0.0.1:1\"\nworkers = 2\nmax-clients = 3\nidle-timeout = \"4s\"\n\
             write-timeout = \"14s\"\nhold = \"5s\"\n\
             pipeline-limit = 6\noutput-soft-limit = 7\noutput-hard-limit = 8\nheld-requests = 9\nheld-bytes = 10\n\
-            stream-threshold = \"64kb\"\nexclusive-connections = 12\nrequest-timeout = \"13s\"\n";
+            stream-threshold = \"64kb\"\nexclusive-connections = 12\nrequest-timeout = \"13s\"\n\
+            cross-slot = \"emulate\"\ncross-slot-bytes = 14\nreport-cross-slot = true\n";
         let proxy = load(text, EMPTY).unwrap().proxy;
         let expected = proxy::Config {
             listen: "127.0.0.1:1".parse().unwrap(),
@@ -220,6 +224,9 @@ mod tests {
             stream_threshold: 64 << 10,
             exclusive_connections: 12,
             request_timeout: Duration::from_secs(13),
+            cross_slot: proxy::CrossSlot::Emulate,
+            cross_slot_bytes: 14,
+            report_cross_slot: true,
             ..proxy::Config::default()
         };
         assert_eq!(format!("{proxy:?}"), format!("{expected:?}"));

@@ -39,6 +39,21 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<Address>,
 
+    /// What becomes of a command whose keys lie in several slots and that cannot be split, such as SUNION
+    /// or RENAME: refuse it; emulate-reads: serve it if it only reads; emulate: serve writes too, not
+    /// atomically (docs/cross-slot.md)
+    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true, help_heading = "Service")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cross_slot: Option<proxy::CrossSlot>,
+
+    /// Tell in the log which commands are called with keys in several slots
+    #[arg(
+        long, value_name = "YES|NO", num_args = 0..=1, require_equals = true, default_missing_value = "yes",
+        help_heading = "Log"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_cross_slot: Option<Switch>,
+
     /// Keep the cluster whole: nodes with new addresses, lost links, orphaned slots, missing replicas.
     /// The seeds must lead to the nodes themselves (a headless Service, not a load balancer)
     #[arg(
@@ -173,6 +188,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_threshold: Option<Size>,
 
+    /// Bytes of values and replies that one command may bring together whose keys lie in several slots
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cross_slot_bytes: Option<Size>,
+
     /// Node connections of their own for clients in transactions, blocking commands and subscriptions
     #[arg(long, value_name = "N", help_heading = "Limits")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,6 +249,9 @@ impl Settings {
             held_requests: count(proxy.held_requests),
             held_bytes: Some(Size(proxy.held_bytes)),
             stream_threshold: Some(Size(proxy.stream_threshold)),
+            cross_slot: Some(proxy.cross_slot),
+            cross_slot_bytes: Some(Size(proxy.cross_slot_bytes)),
+            report_cross_slot: Some(Switch(proxy.report_cross_slot)),
             exclusive_connections: count(proxy.exclusive_connections),
             log_level: Some(log.level),
             log_format: Some(log.format),
@@ -273,7 +296,8 @@ mod tests {
                 "log-format" => "json".into(),
                 "log-level" => "warn".into(),
                 "user" | "namespace" | "statefulset" | "lease" => "u".into(),
-                "manage" | "kubernetes" => "yes".into(),
+                "manage" | "kubernetes" | "report-cross-slot" => "yes".into(),
+                "cross-slot" => "refuse".into(),
                 file if file.ends_with("-file") => "/f".into(),
                 time if ["hold", "refresh"].contains(&time) || time.ends_with("-timeout") => "1s".into(),
                 _ => 1.into(),

@@ -18,6 +18,7 @@ impl Core {
         match tag.purpose {
             Purpose::Answer => self.answer_part(tag, outcome, reply),
             Purpose::Discard => {}
+            Purpose::Check => self.checked(tag, (outcome == Outcome::Error).then_some(reply)),
             Purpose::Probe => self.probe_answered(backend, tag, reply),
             Purpose::Stream => self.answer(tag.session, tag.ticket, outcome, reply),
         }
@@ -39,7 +40,7 @@ impl Core {
             }
         }
         let session = &mut self.sessions[tag.session.ix as usize];
-        let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return };
+        let Some(entry) = session.pipeline.get_mut(tag.ticket) else { return self.errand_part(tag, reply) };
         if let Place::Merging(merge) = &mut entry.place {
             let limit = self.config.output_hard_limit;
             let is_last = merge.add(tag.part as usize, reply, limit);
@@ -57,10 +58,25 @@ impl Core {
         let outcome = if merge.has_failed() { Outcome::Error } else { Outcome::Ok };
         if merge.is_too_large() {
             let error = ErrorReply::ReplyTooLarge { limit };
-            return self.answer(key, ticket, Outcome::Refused, &error_line(&error));
+            // Of a transaction's piece, each of its commands has an answer.
+            let count = if let Policy::Elements { count } = merge.policy { count } else { 1 };
+            return self.answer(key, ticket, Outcome::Refused, &error_line(&error).repeat(count));
+        }
+        if let Policy::Call(call) = &merge.policy
+            && self.must_wait_to_call(&merge)
+        {
+            return self.wait_to_call(key, ticket, (**call).clone());
+        }
+        if let Policy::Configure(change) = &merge.policy {
+            self.end_configure(key, change, &merge);
         }
         let own = if let Policy::Exec(own) = &merge.policy { Some(own.clone()) } else { None };
+        let is_guard = matches!(merge.policy, Policy::Guard { .. });
         let mut reply = merge.finish();
+        if is_guard && (reply.starts_with(b"-") || reply.starts_with(b"_") || reply.starts_with(b"*-1")) {
+            // A watched key has changed, or nobody knows: nothing of it is carried out.
+            self.session_of(key).into_iter().for_each(|session| session.replay = None);
+        }
         if let Some(own) = own {
             reply = self.splice(key, &own, reply);
         }
@@ -107,8 +123,13 @@ impl Core {
             self.recorder.request(entry.family, entry.outcome, Duration::from_micros(now - entry.came_at));
         }
         if session.busy.is_some() && session.pipeline.is_empty() {
+            let after = session.replay.as_ref().map(|_| Busy::Replaying);
             match session.busy {
-                Some(Busy::Alone | Busy::Blocked | Busy::Relaying { .. }) => session.busy = None,
+                Some(Busy::Alone | Busy::Blocked | Busy::Relaying { .. }) => session.busy = after,
+                Some(Busy::Script) => {
+                    session.busy = after;
+                    self.stats.scripts.end();
+                }
                 // Refused before its body was read.
                 Some(Busy::Probing { scanned: skip, progress }) => {
                     session.busy = Some(Busy::Discarding { skip, progress });
@@ -145,6 +166,9 @@ impl Core {
         // None of our errors but this says that the request may have run.
         let error = if tag.may_have_run { &ErrorReply::OutcomeUnknown } else { error };
         let line = error_line(error);
+        if tag.purpose == Purpose::Check {
+            self.refuse_queued(tag, &line);
+        }
         let tag = Tag { purpose: Purpose::Answer, ..*tag };
         self.answer_part(&tag, outcome, &line);
     }

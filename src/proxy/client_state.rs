@@ -1,6 +1,7 @@
 //! What this client asked for: protocol version, name, transaction, whether it hears replies. Pure.
 
 use super::splice::OwnCommands;
+use super::tracking::Options;
 use crate::resp::Version;
 use crate::topology::Slot;
 
@@ -12,10 +13,26 @@ pub struct Transaction {
     /// The queued requests that are carried out here, each of which has a stand-in among the others.
     pub own: OwnCommands,
     pub count: u32,
-    /// The slot of all its keys, once there is a key.
+    /// Which of them concern all nodes, counted from 0.
+    pub alone: Vec<u32>,
+    /// The slot of each of them that has keys in one.
+    pub slots: Vec<Option<Slot>>,
+    /// The slot of all its keys, once there is a key; the first one's if they are in several.
     pub slot: Option<Slot>,
+    pub has_many_slots: bool,
+    /// One of them may change something.
+    pub has_written: bool,
     /// An error while queueing: EXEC will refuse.
     pub is_tainted: bool,
+    /// What a node said against one of the commands.
+    pub refusal: Option<Box<[u8]>>,
+}
+
+impl Transaction {
+    /// Whether it is not for one node alone.
+    pub fn is_in_pieces(&self) -> bool {
+        self.has_many_slots || !self.alone.is_empty()
+    }
 }
 
 /// CLIENT REPLY.
@@ -44,6 +61,10 @@ pub struct ClientState {
     pub subscriptions: u32,
     pub is_no_evict: bool,
     pub is_no_touch: bool,
+    /// MONITOR.
+    pub is_monitor: bool,
+    /// CLIENT TRACKING.
+    pub tracking: Option<Box<Options>>,
 }
 
 impl ClientState {

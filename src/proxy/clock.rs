@@ -12,20 +12,26 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 impl Core {
     /// Whether something waits for the clock sooner than in a second.
     pub fn is_waiting(&self) -> bool {
-        self.held_count() > 0 || !self.backoffs.is_empty()
+        self.held_count() > 0
+            || !self.backoffs.is_empty()
+            || self.watching.pause.is_some()
+            || self.ears.is_waiting()
     }
 
     /// What is due by the clock: reconnects, held requests, idle clients, hung nodes. Called every few
     /// milliseconds while anything waits.
     pub fn tick(&mut self) {
         self.connect_shared();
+        self.check_pause();
+        self.fit_ears();
         self.wants_release |= self.held_count() > 0;
-        self.move_subscriptions();
+        self.carry_topics(None);
     }
 
     /// What is due once a second: timeouts, memory, metrics.
     pub fn tick_second(&mut self) {
-        self.check_subscriber();
+        self.check_subscribers();
+        self.check_ears();
         self.yield_idle();
         self.recorder.held_now(self.held_count());
         self.recorder.flush();
@@ -95,12 +101,13 @@ impl Core {
             })
     }
 
-    /// Whether a request may wait for data as long as it likes.
+    /// Whether a request may wait for data, or run, as long as it likes.
     fn is_blocked(&self, tag: &Tag) -> bool {
         tag.lane == Lane::Exclusive
             && tag.purpose == Purpose::Answer
             && self.sessions.get(tag.session.ix as usize).is_some_and(|session| {
-                session.generation == tag.session.generation && session.busy == Some(Busy::Blocked)
+                session.generation == tag.session.generation
+                    && matches!(session.busy, Some(Busy::Blocked | Busy::Script))
             })
     }
 }

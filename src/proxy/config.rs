@@ -6,6 +6,21 @@ use crate::secret::Secret;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+/// What becomes of a command whose keys lie in several slots and that cannot be split.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum CrossSlot {
+    /// It is refused.
+    Refuse,
+    /// It is served if it only reads: what may go wrong is seen by its caller alone.
+    #[default]
+    EmulateReads,
+    /// It is served, writes too, which others may see half done.
+    Emulate,
+}
+
 /// The settings of the data plane.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -43,6 +58,12 @@ pub struct Config {
     /// Node connections of their own that clients in transactions, blocking commands and
     /// subscriptions may have in all.
     pub exclusive_connections: usize,
+    /// Commands whose keys lie in several slots.
+    pub cross_slot: CrossSlot,
+    /// Bytes of values and replies that one of these may bring together at once.
+    pub cross_slot_bytes: usize,
+    /// Whether the log tells which of these commands are called.
+    pub report_cross_slot: bool,
     /// How long a node may take for one request before the client gets an error.
     pub request_timeout: Duration,
 }
@@ -81,6 +102,11 @@ impl Default for Config {
             stream_threshold: 256 << 10,
             // The nodes' default maxclients, which these connections count against.
             exclusive_connections: 10_000,
+            cross_slot: CrossSlot::default(),
+            // Sets and lists of ordinary size many times over; a node that dumps more at once pauses for
+            // everybody. A quarter of what may be held, so that one finds room in a failover.
+            cross_slot_bytes: 16 << 20,
+            report_cross_slot: false,
             // Longer than any sane command; blocking commands have their own deadline.
             request_timeout: Duration::from_secs(60),
         }

@@ -6,13 +6,16 @@
 
 use super::config::Config;
 use super::cursor::ScanOrder;
+use super::effects::Effects;
+use super::errand::CrossSlotUses;
 use super::flight::{Held, Lane, SessionKey, Tag};
 use super::router::{Traits, traits};
 use super::scripts::{ScriptSha, SeenScripts};
-use super::session::Session;
+use super::session::{Busy, Session};
 use super::stats::Stats;
+use super::watch::Watching;
 use crate::backend::{Backoff, Connection, Credentials};
-use crate::command::{KeyRef, Table};
+use crate::command::{CommandIx, KeyRef, Table};
 use crate::resp::{RequestScanner, Version};
 use crate::telemetry::{Close, Recorder};
 use crate::topology::{NodeId, SharedTopology, Slot, Snapshot};
@@ -41,6 +44,10 @@ pub struct Backend {
     /// What is sent here is not kept for its reply (subscriptions, the end of a large request):
     /// forgotten once written.
     pub is_one_way: bool,
+    /// What comes is no replies: it feeds the owner (SYNC).
+    pub is_raw: bool,
+    /// It carries subscriptions, and nothing else.
+    pub is_subscriber: bool,
     /// A large reply is being passed on.
     pub is_relaying: bool,
     /// Not read for now: its owner does not keep up.
@@ -48,32 +55,6 @@ pub struct Backend {
     /// Scripts that were loaded over this connection.
     pub scripts: FxHashSet<ScriptSha>,
     pub is_dirty: bool,
-}
-
-/// What the core wants the worker to do.
-#[derive(Debug, Default)]
-pub struct Effects {
-    pub dirty_backends: Vec<usize>,
-    pub dirty_sessions: Vec<usize>,
-    /// New connections, to be opened.
-    pub connects: Vec<usize>,
-    /// Connections that are no longer in [`Core::backends`]; their sockets are to be closed.
-    pub closed_backends: Vec<usize>,
-    /// Sessions to be looked at again: something they waited for has happened.
-    pub resuming: VecDeque<usize>,
-    /// Paused connections that may be read again.
-    pub readable_backends: Vec<usize>,
-}
-
-impl Effects {
-    /// Whether the worker has done everything that was wished for, but for writing to nodes.
-    fn is_empty(&self) -> bool {
-        self.dirty_sessions.is_empty()
-            && self.connects.is_empty()
-            && self.closed_backends.is_empty()
-            && self.resuming.is_empty()
-            && self.readable_backends.is_empty()
-    }
 }
 
 /// No shared connection yet.
@@ -136,7 +117,15 @@ pub struct Core {
     /// There has been a connection to every shard.
     pub(super) has_connected: bool,
     pub subscriptions: super::pubsub::Subscriptions,
+    /// This worker's number.
+    pub worker: usize,
+    pub watching: Watching,
+    pub tracking: super::tracking::Tracking,
+    pub ears: super::ears::Ears,
+    /// The command that shows clients, and its length, while it does.
+    pub asking: Option<(CommandIx, usize)>,
     pub seen_scripts: SeenScripts,
+    pub cross_slot_uses: CrossSlotUses,
 }
 
 /// Puts a buffer into the pool, unless it is too large or there are enough.
@@ -204,7 +193,13 @@ impl Core {
             is_draining: false,
             has_connected: false,
             subscriptions: super::pubsub::Subscriptions::default(),
+            worker: 0,
+            watching: Watching::default(),
+            tracking: super::tracking::Tracking::default(),
+            ears: super::ears::Ears::default(),
+            asking: None,
             seen_scripts: SeenScripts::default(),
+            cross_slot_uses: CrossSlotUses::default(),
         }
     }
 
@@ -212,6 +207,7 @@ impl Core {
     pub fn set_now(&mut self, now: Instant) {
         self.now = now;
         self.now_us = now.duration_since(self.started).as_micros() as u64;
+        self.follow_watch();
     }
 
     /// A client has connected.
@@ -225,11 +221,29 @@ impl Core {
 
     /// A client's connection is gone: forgets it and what it waited for.
     pub fn close_session(&mut self, ix: usize, why: Close) {
-        let Some(session) = self.sessions.try_remove(ix) else { return };
+        if self.sessions.contains(ix) {
+            self.set_monitor(ix, false);
+            self.stop_tracking(ix);
+        }
+        let Some(session) = self.forget_session(ix) else { return };
+        if session.is_paused {
+            self.stats.watch.leave_pause();
+        }
+        if session.busy == Some(Busy::Script) {
+            self.stats.scripts.end();
+        }
         self.recorder.client_closed(session.closing.unwrap_or(why));
-        let key = SessionKey { ix: ix as u32, generation: session.generation };
-        self.unsubscribe_all(key);
+        self.unsubscribe_all(SessionKey { ix: ix as u32, generation: session.generation });
         self.stats.forget_client(session.id);
+        if session.out.capacity() > 0 {
+            self.recycle(session.out);
+        }
+    }
+
+    /// Forgets a session, a client's or an errand's, and what it waited for.
+    pub fn forget_session(&mut self, ix: usize) -> Option<Session> {
+        let session = self.sessions.try_remove(ix)?;
+        let key = SessionKey { ix: ix as u32, generation: session.generation };
         let owned: Vec<usize> =
             self.backends.iter().filter(|(_, b)| b.owner == Some(key)).map(|(ix, _)| ix).collect();
         for backend in owned {
@@ -244,9 +258,7 @@ impl Core {
                 stays
             });
         }
-        if session.out.capacity() > 0 {
-            self.recycle(session.out);
-        }
+        Some(session)
     }
 
     /// The session behind a key, if it still lives.
@@ -372,7 +384,7 @@ impl Core {
 
     /// Takes over a table that knows more commands.
     pub fn learn(&mut self, table: Arc<Table>) {
-        self.traits = Arc::new(traits(&table));
         self.table = table;
+        self.refresh_traits();
     }
 }

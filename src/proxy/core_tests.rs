@@ -7,8 +7,15 @@ mod changes;
 mod channels;
 mod clean;
 mod cluster;
+mod errands;
 mod exclusive;
 mod large;
 mod order;
+mod pieces;
+mod scripts;
 mod steps;
+mod values;
+mod watched;
 mod world;
+
+pub use world::World;

@@ -1,7 +1,6 @@
 //! Carries a route out: tickets are taken and requests put on their way to nodes.
 
 use super::core::{Core, NO_BACKEND};
-use super::cursor::Cursor;
 use super::error_reply::ErrorReply;
 use super::fanout::{Merge, Policy, group_by_slot};
 use super::flight::{Aim, Held, Lane, Purpose, Tag};
@@ -11,8 +10,7 @@ use super::pipeline::{Entry, Place, Ticket};
 use super::redirect::Cause;
 use super::router::{self, All, Handling, Local, Route, ScriptUse, Split};
 use super::session::Busy;
-use super::settings;
-use crate::command::{CommandIx, KeyShape, Lookup};
+use crate::command::{CommandIx, KeyShape, Lookup, Spec};
 use crate::resp::{ReplyWriter, Request, Version, write_head, write_request};
 use crate::telemetry::{Family, Outcome, Reason};
 use crate::topology::{NodeId, Slot};
@@ -49,7 +47,7 @@ impl Core {
             let name = super::error_reply::quoted(request.get(1).unwrap_or_default());
             ErrorReply::UnknownSubcommand { container: container.name.to_string(), name }
         } else {
-            router::unknown_command(request)
+            super::error_reply::unknown_command(request)
         };
         self.taint(ix);
         self.refuse(ix, Family::Other, Reason::UnknownCommand, &error);
@@ -87,17 +85,52 @@ impl Core {
                 self.load_scripts_at(ix, command, *slot, request.frame);
             }
         }
-        if self.sessions[ix].state.transaction.is_some()
-            && !local.is_some_and(super::pinned::acts_in_transaction)
+        if self.watching.is_on && !matches!(route, Route::Refuse(_)) {
+            if let Some(handled) = self.wait_while_paused(ix, command, spec, &route, request) {
+                return handled;
+            }
+            let lines = self.monitor_lines(ix, spec, request);
+            let touched = self.touched(ix, spec, request);
+            let handled = self.carry_out(ix, command, spec, route, request);
+            if handled == Handled::Done {
+                self.feed_monitors(&lines);
+                self.track(ix, spec, touched);
+            }
+            return handled;
+        }
+        self.carry_out(ix, command, spec, route, request)
+    }
+
+    fn carry_out(
+        &mut self,
+        ix: usize,
+        command: CommandIx,
+        spec: &Spec,
+        route: Route,
+        request: &Request,
+    ) -> Handled {
+        let traits = self.traits[usize::from(command.0)];
+        let local = match traits.handling {
+            Handling::Local(local) => Some(local),
+            _ => None,
+        };
+        let is_in_transaction = self.sessions[ix].state.transaction.is_some();
+        if matches!(route, Route::Refuse(ErrorReply::CrossSlot { .. }))
+            || (is_in_transaction && route == Route::Errand)
         {
+            self.report_cross_slot(command);
+        }
+        if is_in_transaction && !local.is_some_and(super::pinned::acts_in_transaction) {
             return self.queue(ix, spec, traits.family, route, request);
         }
         match route {
             Route::Local(local) => self.handle_local(ix, local, traits.family, request),
             Route::One { slot, has_many_keys } => self.send_one(ix, command, slot, request, has_many_keys),
             Route::Any => self.send_any(ix, command, request),
+            Route::PinnedAny => self.send_script(ix, command, request),
             Route::Split(split) => self.send_split(ix, command, split, request),
             Route::All(all) => self.send_all(ix, command, all, request),
+            Route::Errand => self.send_errand(ix, command, request),
             Route::Pinned { slot, .. } => self.send_blocking(ix, command, slot, request),
             Route::Refuse(_) if local == Some(Local::Exec) => {
                 self.sessions[ix].state.transaction = None;
@@ -137,7 +170,7 @@ impl Core {
         Handled::Done
     }
 
-    fn send_any(&mut self, ix: usize, command: CommandIx, request: &Request) -> Handled {
+    pub fn send_any(&mut self, ix: usize, command: CommandIx, request: &Request) -> Handled {
         let ticket = self.take_ticket(ix, command, Place::Waiting);
         let tag = self.tag(ix, ticket, command, Aim::Any);
         self.forward(tag, &[request.frame]);
@@ -206,6 +239,15 @@ impl Core {
             return self.send_any(ix, command, request);
         }
         let frame = request.frame;
+        if &*self.table.get(command).name == "config|set" {
+            self.doubt();
+        }
+        if all == All::Users
+            && let Some(error) = self.own_user_in(request)
+        {
+            self.refuse(ix, traits.family, Reason::Unsupported, &error);
+            return Handled::Done;
+        }
         match all {
             All::Scan => return self.send_scan(ix, command, request),
             All::RandomKey => {
@@ -222,16 +264,19 @@ impl Core {
                 }
             }
             All::Settings => {
-                let own = settings::Own { listen: self.config.listen, max_clients: self.config.max_clients };
-                let merge = Merge::new(Policy::Settings(own), version, 1, false);
+                let merge = Merge::new(Policy::Settings(self.own_settings()), version, 1, false);
                 let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
                 let tag = self.tag(ix, ticket, command, Aim::Any);
                 self.forward(tag, &[frame]);
             }
+            All::Report(report) => return self.send_report(ix, command, report, firsts, request),
+            All::Configure => return self.send_configure(ix, command, firsts, request),
             All::Wait => return self.send_wait(ix, command, firsts, request),
+            All::Kill => return self.send_kill(ix, command, firsts, request),
             _ => {
                 let policy = match all {
                     All::Sum => Policy::Sum,
+                    All::Min => Policy::Min,
                     All::Concat => Policy::Concat,
                     All::LogicalAnd => Policy::LogicalAnd { known: self.known_scripts(request) },
                     All::Info => Policy::Info(Box::new(info::Request::new(request, self.gateway_facts()))),
@@ -245,10 +290,10 @@ impl Core {
                     }
                     _ => Policy::AllSucceed,
                 };
-                let is_write = traits.is_write || all == All::AllSucceed;
+                let is_write = traits.is_write || matches!(all, All::AllSucceed | All::Users);
                 let merge = Merge::new(policy, version, firsts.len(), is_write);
                 let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
-                if all == All::AllSucceed {
+                if matches!(all, All::AllSucceed | All::Users) {
                     // And what changes everything comes before all that the client sends after.
                     self.sessions[ix].busy = Some(Busy::Alone);
                 }
@@ -259,33 +304,6 @@ impl Core {
                 }
             }
         }
-        Handled::Done
-    }
-
-    fn send_scan(&mut self, ix: usize, command: CommandIx, request: &Request) -> Handled {
-        let given = request.get(1).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-        let Some((cursor, shard)) = given.and_then(|given: u64| Cursor::resume(given, &self.scan_order))
-        else {
-            self.refuse(ix, Family::Generic, Reason::Other, &ErrorReply::BadCursor);
-            return Handled::Done;
-        };
-        let Some(slot) = self.scan_order.first_slot_of(shard) else {
-            return self.send_any(ix, command, request);
-        };
-        let mut frame = Vec::with_capacity(request.frame.len() + 8);
-        let at = cursor.node.to_string();
-        write_request(
-            &mut frame,
-            request
-                .args()
-                .enumerate()
-                .map(|(n, arg)| if n == 1 { at.as_bytes() } else { arg })
-                .collect::<Vec<_>>(),
-        );
-        let merge = Merge::new(Policy::Scan { cursor }, self.sessions[ix].state.version, 1, false);
-        let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
-        let tag = self.tag(ix, ticket, command, Aim::Owner(slot));
-        self.forward(tag, &[&frame]);
         Handled::Done
     }
 

@@ -4,7 +4,7 @@
 //! Pure. Errors of nodes are relayed and not found here. No text names a node's address.
 
 use super::redirect::Cause;
-use crate::resp::ProtocolError;
+use crate::resp::{ProtocolError, Request};
 use crate::telemetry::Reason;
 use crate::topology::Slot;
 use std::fmt;
@@ -36,8 +36,27 @@ pub enum ErrorReply {
     },
     DbIndex,
     ClusterDisabled,
+    /// `option` would have it served.
     CrossSlot {
         name: String,
+        option: Option<&'static str>,
+    },
+    /// Of a command over several slots: its values are too large.
+    CrossSlotTooLarge {
+        limit: usize,
+    },
+    /// Of a SORT: its patterns stand for too many keys.
+    TooManyLookups {
+        limit: usize,
+    },
+    /// Of a command over several slots: others change its keys again and again.
+    Contended {
+        name: String,
+    },
+    /// A command over several slots was done in part.
+    HalfWay {
+        name: String,
+        why: String,
     },
     CrossSlotMulti,
     NestedMulti,
@@ -45,6 +64,10 @@ pub enum ErrorReply {
     DiscardWithoutMulti,
     WatchInsideMulti,
     ExecAbort,
+    /// A node refused one of the commands.
+    ExecAbortFor {
+        because: String,
+    },
     ExecArity,
     NotInMulti {
         name: String,
@@ -91,10 +114,20 @@ pub enum ErrorReply {
     MaxClients,
     BadCursor,
     ClientName,
+    /// ACL SETUSER or DELUSER of the user that the gateway itself is.
+    OwnUser {
+        name: String,
+    },
     NoSuchClient,
+    /// SYNC needs every primary.
+    NoNodeForSync,
     ShuttingDown,
     Invalid {
         what: &'static str,
+    },
+    /// The same with a client's own words in it.
+    Wrong {
+        what: String,
     },
 }
 
@@ -107,6 +140,17 @@ pub fn quoted(bytes: &[u8]) -> String {
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
+}
+
+/// The refusal of a command that no table knows, in the words of `src/server.c`: arguments until they
+/// make 128 bytes, the last one cut.
+pub fn unknown_command(request: &Request) -> ErrorReply {
+    let mut args = String::new();
+    for arg in request.args().skip(1) {
+        let Some(room) = 128usize.checked_sub(args.len()).filter(|room| *room > 0) else { break };
+        args.push_str(&format!("'{}' ", quoted(&arg[..arg.len().min(room)])));
+    }
+    ErrorReply::UnknownCommand { name: quoted(request.arg(0)), args }
 }
 
 impl ErrorReply {
@@ -151,20 +195,43 @@ impl fmt::Display for ErrorReply {
             HelloOption { option } => write!(f, "ERR Syntax error in HELLO option '{option}'"),
             DbIndex => f.write_str("ERR DB index is out of range"),
             ClusterDisabled => f.write_str("ERR This instance has cluster support disabled"),
-            CrossSlot { name } => write!(
+            CrossSlot { name, option } => {
+                write!(
+                    f,
+                    "CROSSSLOT Keys in request don't hash to the same slot; '{name}' needs all its keys in one: give \
+                     them a common hash tag such as {{user:1}}:a and {{user:1}}:b"
+                )?;
+                option.map_or(Ok(()), |option| write!(f, ", or start slotgate with {option}"))
+            }
+            CrossSlotTooLarge { limit } => write!(
                 f,
-                "CROSSSLOT Keys in request don't hash to the same slot; '{name}' needs all its keys in one: give \
-                 them a common hash tag such as {{user:1}}:a and {{user:1}}:b"
+                "ERR not run: the values in several slots are larger than {limit} bytes together, or too many such \
+                 commands are under way; give the keys a common hash tag, or slotgate a larger --cross-slot-bytes"
+            ),
+            TooManyLookups { limit } => {
+                write!(f, "ERR not run: the patterns of BY and GET stand for more than {limit} keys; sort less at once")
+            }
+            Contended { name } => write!(
+                f,
+                "TRYAGAIN not run: other clients change the keys of '{name}', which lie in several slots, again and \
+                 again; try again later, or give them a common hash tag"
+            ),
+            HalfWay { name, why } => write!(
+                f,
+                "IOERR done in part: '{name}' has its keys in several slots and was stopped ({why}); what it moves \
+                 may be at both places now, never at none; check before you repeat it"
             ),
             CrossSlotMulti => f.write_str(
                 "CROSSSLOT Keys in request don't hash to the same slot; all keys of a transaction must be in one: \
-                 give them a common hash tag such as {user:1}:a and {user:1}:b",
+                 give them a common hash tag such as {user:1}:a and {user:1}:b, or start slotgate with --cross-slot \
+                 emulate",
             ),
             NestedMulti => f.write_str("ERR MULTI calls can not be nested"),
             ExecWithoutMulti => f.write_str("ERR EXEC without MULTI"),
             DiscardWithoutMulti => f.write_str("ERR DISCARD without MULTI"),
             WatchInsideMulti => f.write_str("ERR WATCH inside MULTI is not allowed"),
             ExecAbort => f.write_str("EXECABORT Transaction discarded because of previous errors."),
+            ExecAbortFor { because } => write!(f, "EXECABORT Transaction discarded because of: {because}"),
             ExecArity => f.write_str(
                 "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
             ),
@@ -173,10 +240,14 @@ impl fmt::Display for ErrorReply {
             }
             MultiTooLarge => f.write_str("ERR the transaction is too large; split it"),
             Refused { name, instead } => write!(f, "ERR '{name}' is not served through slotgate: {instead}"),
+            SettingOfNodes { name } if name == "port" => f.write_str(
+                "ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port: \
+                 slotgate's own is given by its --listen, and the nodes' ports are their own",
+            ),
             SettingOfNodes { name } => write!(
                 f,
-                "ERR '{name}' is about the nodes behind slotgate, which would not find each other any more; change \
-                 it at each node"
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - it is about the nodes behind \
+                 slotgate, which would not find each other any more; change it at each node"
             ),
             SubscribedMode { name } => write!(
                 f,
@@ -238,9 +309,18 @@ impl fmt::Display for ErrorReply {
             MaxClients => f.write_str("ERR max number of clients reached"),
             BadCursor => f.write_str("ERR invalid cursor"),
             ClientName => f.write_str("ERR Client names cannot contain spaces, newlines or special characters."),
+            OwnUser { name } => write!(
+                f,
+                "ERR '{name}' is the user that slotgate itself is at the nodes, which would not let it in any more; \
+                 change it at each node, and slotgate's password with it"
+            ),
+            NoNodeForSync => f.write_str(
+                "CLUSTERDOWN not run: SYNC needs a connection to every primary, and one cannot be had; try again later",
+            ),
             NoSuchClient => f.write_str("ERR No such client"),
             ShuttingDown => f.write_str("ERR slotgate is shutting down; connect again"),
             Invalid { what } => write!(f, "ERR {what}"),
+            Wrong { what } => write!(f, "ERR {what}"),
         }
     }
 }

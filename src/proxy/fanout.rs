@@ -4,8 +4,10 @@
 
 use super::cursor::Cursor;
 use super::error_reply::ErrorReply;
-use crate::resp::{ReplyScanner, ReplyWriter, Version, write_bulk, write_head};
+use crate::resp::{ReplyWriter, Version, write_bulk, write_head};
 use crate::topology::Slot;
+
+pub use super::reply_parts::{array, element, elements, integer, pairs_of, text_of};
 
 /// How the replies of a command's parts become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +16,13 @@ pub enum Policy {
     Sum,
     /// The least integer: WAIT.
     Min,
-    /// The node's integer, but never less than this: PUBLISH, which also reaches our own clients.
-    AtLeast(i64),
+    /// Whom a message reached: our clients, and those of the node but for our connections: PUBLISH.
+    Reached { ours: i64, carried: i64 },
     /// Every part must succeed; the first one's reply is the reply: MSET, FLUSHALL, SCRIPT LOAD.
     AllSucceed,
+    /// One part that succeeds is enough; that none does is told by the one that had something to end:
+    /// SCRIPT KILL.
+    Kill,
     /// Values in the order of the client's keys, of which this many were given: MGET.
     Values { positions: Vec<u32> },
     /// Arrays are joined: KEYS.
@@ -32,10 +37,20 @@ pub enum Policy {
     Info(Box<super::info::Request>),
     /// The node's replies, with those of the gateway's own commands among them: EXEC.
     Exec(Box<super::splice::OwnCommands>),
+    /// What tells whether a watched key has changed; if none has, the head of so many replies: EXEC.
+    Guard { count: u32 },
+    /// The elements of an array of so many, without its head: a part of what EXEC answers.
+    Elements { count: usize },
     /// What all primaries and the gateway say of who listens becomes one: PUBSUB.
     Listeners(Box<super::listeners::Request>),
     /// The values of one node, but for what is its own: CONFIG GET.
     Settings(super::settings::Own),
+    /// A function's reply, unless it has to wait: FCALL.
+    Call(Box<super::paused_call::Call>),
+    /// Values before a change, and what became of it: CONFIG SET.
+    Configure(Box<super::configure::Change>),
+    /// What all primaries tell of themselves: SLOWLOG, LATENCY and others.
+    Report(Box<super::reports::Request>),
 }
 
 /// One command whose reply is made of several.
@@ -60,10 +75,10 @@ pub struct Merge {
 impl Merge {
     /// Waits for `parts` replies.
     pub fn new(policy: Policy, version: Version, parts: usize, is_write: bool) -> Merge {
-        let keeps = !matches!(policy, Policy::Sum | Policy::Min | Policy::AtLeast(_));
+        let keeps = !matches!(policy, Policy::Sum | Policy::Min | Policy::Reached { .. });
         let sum = match policy {
             Policy::Min => i64::MAX,
-            Policy::AtLeast(least) => least,
+            Policy::Reached { ours, .. } => ours,
             _ => 0,
         };
         Merge {
@@ -86,15 +101,18 @@ impl Merge {
     pub fn add(&mut self, part: usize, reply: &[u8], limit: usize) -> bool {
         debug_assert!(part < self.count);
         self.left = self.left.saturating_sub(1);
-        if reply.first() == Some(&b'-') {
+        if reply.first() == Some(&b'-') && !matches!(self.policy, Policy::Configure(_)) {
             self.failed += 1;
+            if self.policy == Policy::Kill && !reply.starts_with(b"-NOTBUSY") {
+                self.first_failure = None;
+            }
             self.first_failure.get_or_insert_with(|| reply.to_vec());
         } else {
             match self.policy {
                 Policy::Sum => self.sum = self.sum.saturating_add(integer(reply)),
                 Policy::Min => self.sum = self.sum.min(integer(reply)),
-                Policy::AtLeast(_) => self.sum = self.sum.max(integer(reply)),
-                Policy::AllSucceed if !self.bytes.is_empty() => {}
+                Policy::Reached { carried, .. } => self.sum += (integer(reply) - carried).max(0),
+                Policy::AllSucceed | Policy::Kill if !self.bytes.is_empty() => {}
                 _ if self.is_too_large || self.bytes.len() + reply.len() > limit => {
                     self.is_too_large = true;
                     self.bytes = Vec::new();
@@ -111,12 +129,22 @@ impl Merge {
 
     /// Whether any part failed.
     pub fn has_failed(&self) -> bool {
-        self.failed > 0
+        self.failed > 0 && (self.policy != Policy::Kill || self.failed == self.count)
+    }
+
+    /// The first error that came.
+    pub fn failure(&self) -> Option<&[u8]> {
+        self.first_failure.as_deref()
     }
 
     /// Whether the replies were more than is kept.
     pub fn is_too_large(&self) -> bool {
         self.is_too_large
+    }
+
+    /// The replies, in the order of the parts.
+    pub fn replies(&self) -> Vec<&[u8]> {
+        (0..self.count).map(|part| self.part(part)).collect()
     }
 
     fn part(&self, part: usize) -> &[u8] {
@@ -127,7 +155,19 @@ impl Merge {
     /// The reply, once all parts are in.
     pub fn finish(mut self) -> Vec<u8> {
         let parts = self.count;
+        if let Policy::Elements { count } = self.policy {
+            return match self.first_failure {
+                Some(error) => error.repeat(count),
+                None if self.bytes.starts_with(b"*-1") || self.bytes.starts_with(b"_") => {
+                    self.bytes.repeat(count)
+                }
+                None => array(&self.bytes).1.to_vec(),
+            };
+        }
         if let Some(first) = self.first_failure.take() {
+            if self.policy == Policy::Kill && self.failed < parts {
+                return self.bytes;
+            }
             // A read that failed in part, or a write that failed everywhere, is just a failure.
             if !self.is_write || self.failed == parts {
                 return first;
@@ -140,10 +180,20 @@ impl Merge {
         }
         let mut out = Vec::with_capacity(self.bytes.len() + 16);
         match &self.policy {
-            Policy::Sum | Policy::Min | Policy::AtLeast(_) => {
+            Policy::Sum | Policy::Min | Policy::Reached { .. } => {
                 ReplyWriter { out: &mut out, version: self.version }.integer(self.sum)
             }
-            Policy::AllSucceed | Policy::Exec(_) => return self.bytes,
+            Policy::Guard { count } => match self.replies().iter().find(|reply| !reply.starts_with(b"*1")) {
+                Some(changed) => out.extend_from_slice(changed),
+                None => write_head(&mut out, b'*', *count as usize),
+            },
+            Policy::AllSucceed
+            | Policy::Kill
+            | Policy::Exec(_)
+            | Policy::Call(_)
+            | Policy::Elements { .. } => {
+                return self.bytes;
+            }
             Policy::Values { positions } => self.values(positions, &mut out),
             Policy::Concat => self.concat(&mut out),
             Policy::LogicalAnd { known } => self.logical_and(known, &mut out),
@@ -155,9 +205,15 @@ impl Merge {
                 ReplyWriter { out: &mut out, version: self.version }.verbatim(&text);
             }
             Policy::Listeners(request) => {
-                let replies: Vec<&[u8]> = (0..parts).map(|part| self.part(part)).collect();
                 let mut reply = ReplyWriter { out: &mut out, version: self.version };
-                super::listeners::merge(request, &replies, &mut reply);
+                super::listeners::merge(request, &self.replies(), &mut reply);
+            }
+            Policy::Configure(change) => {
+                change.write(&self.replies(), &mut ReplyWriter { out: &mut out, version: self.version });
+            }
+            Policy::Report(request) => {
+                let mut reply = ReplyWriter { out: &mut out, version: self.version };
+                super::reports::merge(request, &self.replies(), &mut reply);
             }
             Policy::Settings(own) => {
                 let mut reply = ReplyWriter { out: &mut out, version: self.version };
@@ -251,34 +307,6 @@ fn rewrite_cursor(reply: &[u8], cursor: &Cursor, out: &mut Vec<u8>) {
     }
 }
 
-/// The number in `:n` or a bulk; 0 when there is none.
-pub fn integer(reply: &[u8]) -> i64 {
-    std::str::from_utf8(text_of(reply)).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-/// The body of a reply that is not an aggregate.
-pub fn text_of(reply: &[u8]) -> &[u8] {
-    let (Some(kind), Some(end)) = (reply.first(), memchr::memchr(b'\n', reply)) else { return b"" };
-    match kind {
-        b'$' => reply[end + 1..].strip_suffix(b"\r\n").unwrap_or_default(),
-        b'=' => reply[end + 1..].strip_suffix(b"\r\n").and_then(|text| text.get(4..)).unwrap_or_default(),
-        _ => reply[1..end].trim_ascii_end(),
-    }
-}
-
-/// How many elements an array or set has, and their bytes.
-pub fn array(reply: &[u8]) -> (usize, &[u8]) {
-    let Some(end) = memchr::memchr(b'\n', reply) else { return (0, b"") };
-    let count = std::str::from_utf8(reply[1..end].trim_ascii_end()).ok().and_then(|count| count.parse().ok());
-    (count.unwrap_or(0), &reply[end + 1..])
-}
-
-/// The first reply of several, and the rest.
-pub fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let advance = ReplyScanner::default().advance(bytes).ok()?;
-    advance.is_done.then(|| bytes.split_at(advance.consumed))
-}
-
 /// Groups the keys of a command by slot: fills `grouped` with (slot, key's number among the keys),
 /// ordered by slot, keys of one slot in the client's order.
 pub fn group_by_slot<'a>(keys: impl Iterator<Item = &'a [u8]>, grouped: &mut Vec<(Slot, u32)>) {
@@ -288,83 +316,5 @@ pub fn group_by_slot<'a>(keys: impl Iterator<Item = &'a [u8]>, grouped: &mut Vec
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn merge(policy: Policy, is_write: bool, replies: &[&str]) -> String {
-        let mut merge = Merge::new(policy, Version::Resp2, replies.len(), is_write);
-        // The last one first: parts answer in any order.
-        for (part, reply) in replies.iter().enumerate().rev() {
-            assert_eq!(merge.add(part, reply.as_bytes(), usize::MAX), part == 0);
-        }
-        String::from_utf8(merge.finish()).unwrap()
-    }
-
-    #[test]
-    fn counts_are_added() {
-        assert_eq!(merge(Policy::Sum, true, &[":1\r\n", ":0\r\n", ":40\r\n"]), ":41\r\n");
-        assert_eq!(merge(Policy::Min, false, &[":1\r\n", ":0\r\n"]), ":0\r\n");
-    }
-
-    #[test]
-    fn values_stand_where_their_keys_stood() {
-        let policy = Policy::Values { positions: vec![2, 0, 1] };
-        assert_eq!(
-            merge(policy, false, &["*2\r\n$1\r\nc\r\n$-1\r\n", "*1\r\n$1\r\nb\r\n"]),
-            "*3\r\n$-1\r\n$1\r\nb\r\n$1\r\nc\r\n"
-        );
-    }
-
-    #[test]
-    fn arrays_are_joined_or_intersected() {
-        assert_eq!(
-            merge(Policy::Concat, false, &["*1\r\n$1\r\na\r\n", "*0\r\n", "*1\r\n$1\r\nb\r\n"]),
-            "*2\r\n$1\r\na\r\n$1\r\nb\r\n"
-        );
-        assert_eq!(
-            merge(
-                Policy::LogicalAnd { known: vec![false, false, true] },
-                false,
-                &["*3\r\n:1\r\n:1\r\n:0\r\n", "*3\r\n:1\r\n:0\r\n:0\r\n"]
-            ),
-            "*3\r\n:1\r\n:0\r\n:1\r\n"
-        );
-    }
-
-    #[test]
-    fn a_write_that_failed_in_part_never_says_ok() {
-        let failed = merge(Policy::AllSucceed, true, &["+OK\r\n", "-OOM no\r\n"]);
-        assert_eq!(failed, "-OOM 1 of 2 parts failed, the others are done; the first failure: no\r\n");
-        assert_eq!(merge(Policy::AllSucceed, true, &["-OOM no\r\n", "-OOM no\r\n"]), "-OOM no\r\n");
-        assert_eq!(merge(Policy::Sum, false, &[":1\r\n", "-ERR x\r\n"]), "-ERR x\r\n");
-    }
-
-    #[test]
-    fn a_random_key_comes_from_a_node_that_has_keys() {
-        for _ in 0..20 {
-            let reply = merge(Policy::RandomKey, false, &[":0\r\n", "$-1\r\n", ":9\r\n", "$1\r\nk\r\n"]);
-            assert_eq!(reply, "$1\r\nk\r\n");
-        }
-        assert_eq!(merge(Policy::RandomKey, false, &[":0\r\n", "$-1\r\n"]), "$-1\r\n");
-    }
-
-    proptest! {
-        #[test]
-        fn split_then_merge_gives_every_key_its_value(keys in proptest::collection::vec("[a-f]{1,2}", 1..30)) {
-            let mut grouped = Vec::new();
-            group_by_slot(keys.iter().map(|key| key.as_bytes()), &mut grouped);
-            let parts: Vec<&[(Slot, u32)]> = grouped.chunk_by(|a, b| a.0 == b.0).collect();
-            let positions = grouped.iter().map(|(_, number)| *number).collect();
-            let mut merge = Merge::new(Policy::Values { positions }, Version::Resp2, parts.len(), false);
-            for (part, group) in parts.iter().enumerate() {
-                let mut reply = format!("*{}\r\n", group.len()).into_bytes();
-                group.iter().for_each(|(_, number)| write_bulk(&mut reply, keys[*number as usize].as_bytes()));
-                merge.add(part, &reply, usize::MAX);
-            }
-            let mut expected = format!("*{}\r\n", keys.len()).into_bytes();
-            keys.iter().for_each(|key| write_bulk(&mut expected, key.as_bytes()));
-            prop_assert_eq!(merge.finish(), expected);
-        }
-    }
-}
+#[path = "fanout_tests.rs"]
+mod tests;

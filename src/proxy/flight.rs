@@ -29,6 +29,8 @@ pub enum Purpose {
     Answer,
     /// Nobody's: a health check, or the end of something that a client left behind.
     Discard,
+    /// It says whether the node would take a command that a transaction has queued.
+    Check,
     /// It says whether the node serves the key of a large request that waits to be streamed.
     Probe,
     /// It is the client's and large: relayed as it comes.

@@ -3,6 +3,7 @@
 //! Clients decide by it what they talk to, so it must not say that there is a cluster.
 
 use super::error_reply::quoted;
+use super::info_fields::{self as fields, Rule};
 use crate::resp;
 
 /// What INFO was asked for, and what the gateway knows itself.
@@ -26,6 +27,10 @@ pub struct Facts {
     pub slots_served: usize,
     pub held: usize,
     pub max_clients: usize,
+    /// Clients whose commands wait for the end of CLIENT PAUSE.
+    pub paused_clients: usize,
+    /// Fields about clients that track, and their numbers.
+    pub tracking: [(&'static str, usize); 4],
 }
 
 impl Request {
@@ -40,45 +45,16 @@ impl Request {
     }
 }
 
-/// Fields that are the sum over the nodes.
-const SUMS: &[&str] = &[
-    "blocked_clients",
-    "tracking_clients",
-    "used_memory",
-    "used_memory_rss",
-    "used_memory_peak",
-    "used_memory_overhead",
-    "used_memory_dataset",
-    "used_memory_lua",
-    "used_memory_scripts",
-    "maxmemory",
-    "number_of_cached_scripts",
-    "total_commands_processed",
-    "instantaneous_ops_per_sec",
-    "total_net_input_bytes",
-    "total_net_output_bytes",
-    "rejected_connections",
-    "expired_keys",
-    "evicted_keys",
-    "keyspace_hits",
-    "keyspace_misses",
-    "pubsub_channels",
-    "pubsub_patterns",
-    "connected_slaves",
-    "rdb_changes_since_last_save",
-    "total_error_replies",
-    "used_cpu_sys",
-    "used_cpu_user",
-];
-
 /// Merges the primaries' reports; the first one gives what cannot be added up.
 pub fn merge(request: &Request, reports: &[&[u8]]) -> String {
     let reports: Vec<String> =
         reports.iter().map(|report| String::from_utf8_lossy(report).into_owned()).collect();
     let facts = &request.facts;
     let mut out = String::new();
+    let mut section = "";
     for line in reports.first().map_or("", |first| first).lines() {
         let Some((field, value)) = line.split_once(':') else {
+            section = line.strip_prefix("# ").unwrap_or(section);
             out.push_str(line);
             out.push_str("\r\n");
             continue;
@@ -93,14 +69,29 @@ pub fn merge(request: &Request, reports: &[&[u8]]) -> String {
             "total_connections_received" => facts.connections.to_string(),
             "uptime_in_seconds" => facts.uptime_seconds.to_string(),
             "uptime_in_days" => (facts.uptime_seconds / 86_400).to_string(),
-            "cluster_connections" | "master_replid" | "master_replid2" => value.to_string(),
+            "blocked_clients" => (total(values(field, &reports)) as usize + facts.paused_clients).to_string(),
+            _ if field.starts_with("tracking_") => {
+                let ours = facts.tracking.iter().find(|(name, _)| *name == field);
+                ours.map_or(value.to_string(), |(_, count)| count.to_string())
+            }
             _ if is_of_one_node(field) => continue,
-            _ if SUMS.contains(&field) => sum(field, value, &reports),
-            _ if field.ends_with("_human") => human(field, &reports).unwrap_or_else(|| value.to_string()),
-            _ if is_database(field) => continue,
-            _ => value.to_string(),
+            // Written as a whole, below.
+            _ if is_database(field) || fields::is_by_name(field) => continue,
+            _ => match fields::rule(section, field) {
+                Rule::Sum => sum(field, value, &reports),
+                Rule::Max => most(field, value, &reports),
+                Rule::Min => values(field, &reports).filter_map(number).min().map_or(value.into(), to_text),
+                Rule::Human => human(field, &reports).unwrap_or_else(|| value.to_string()),
+                Rule::First => value.to_string(),
+            },
         };
         out.push_str(&format!("{field}:{merged}\r\n"));
+    }
+    for section in fields::BY_NAME {
+        let head = format!("# {section}\r\n");
+        if let Some(at) = out.find(&head) {
+            out.insert_str(at + head.len(), &fields::merge_by_name(&reports, section));
+        }
     }
     if out.contains("# Keyspace") {
         let at = out.find("# Keyspace\r\n").map_or(out.len(), |at| at + "# Keyspace\r\n".len());
@@ -143,19 +134,37 @@ fn values<'a>(field: &'a str, reports: &'a [String]) -> impl Iterator<Item = &'a
         .filter_map(move |report| report.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')))
 }
 
+fn number(text: &str) -> Option<i64> {
+    text.parse().ok()
+}
+
+fn to_text(number: i64) -> String {
+    number.to_string()
+}
+
+fn total<'a>(values: impl Iterator<Item = &'a str>) -> i64 {
+    values.filter_map(number).sum()
+}
+
 fn sum(field: &str, first: &str, reports: &[String]) -> String {
-    if first.contains('.') {
-        let total: f64 = values(field, reports).filter_map(|value| value.parse::<f64>().ok()).sum();
-        format!("{total:.6}")
-    } else {
-        values(field, reports).filter_map(|value| value.parse::<u64>().ok()).sum::<u64>().to_string()
+    match first.split_once('.') {
+        Some((_, fraction)) => {
+            let total: f64 = values(field, reports).filter_map(|value| value.parse::<f64>().ok()).sum();
+            format!("{total:.0$}", fraction.len())
+        }
+        None if number(first).is_some() => total(values(field, reports)).to_string(),
+        None => first.to_string(),
     }
+}
+
+fn most(field: &str, first: &str, reports: &[String]) -> String {
+    values(field, reports).filter_map(number).max().map_or(first.to_string(), to_text)
 }
 
 /// `used_memory_human` from the sum of `used_memory`.
 fn human(field: &str, reports: &[String]) -> Option<String> {
     let bytes_field = field.strip_suffix("_human")?;
-    SUMS.contains(&bytes_field).then_some(())?;
+    (fields::rule("Memory", bytes_field) == Rule::Sum).then_some(())?;
     let bytes: f64 = values(bytes_field, reports).filter_map(|value| value.parse::<f64>().ok()).sum();
     let (unit, size) = match bytes {
         b if b < 1024.0 => return Some(format!("{b:.0}B")),

@@ -22,9 +22,9 @@ impl Core {
     /// A reply is larger than what is kept of one: passed on as it comes where that is possible.
     pub fn on_large_reply(&mut self, ix: usize, size: usize) {
         let backend = &self.backends[ix];
-        let is_too_large = size > self.config.output_hard_limit;
+        let mut is_too_large = size > self.config.output_hard_limit;
         let answer = backend.wire.flights.front().filter(|front| {
-            front.tag.purpose == Purpose::Answer && front.skip == 0 && !self.subscriptions.is_subscriber(ix)
+            front.tag.purpose == Purpose::Answer && front.skip == 0 && !self.backends[ix].is_subscriber
         });
         let Some(front) = answer else {
             if is_too_large {
@@ -34,6 +34,7 @@ impl Core {
             return;
         };
         let (tag, len) = (front.tag, front.len as usize);
+        is_too_large |= self.room_of_errand(&tag).is_some_and(|room| size > room);
         if backend.lane != Lane::Shared {
             if is_too_large {
                 self.refuse_large(ix, &tag);
@@ -73,7 +74,10 @@ impl Core {
     }
 
     fn refuse_large(&mut self, ix: usize, tag: &Tag) {
-        let error = ErrorReply::ReplyTooLarge { limit: self.config.output_hard_limit };
+        let error = match self.is_of_errand(tag) {
+            true => ErrorReply::CrossSlotTooLarge { limit: self.config.cross_slot_bytes },
+            false => ErrorReply::ReplyTooLarge { limit: self.config.output_hard_limit },
+        };
         self.end_watched(ix, tag);
         self.discard_front(ix);
         self.answer_error(tag, Outcome::Failed, Reason::TooLarge, &error);

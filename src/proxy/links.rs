@@ -47,7 +47,9 @@ impl Core {
         self.connect_shared();
         self.wants_release = true;
         self.wants_parked = true;
-        self.move_subscriptions();
+        self.subscriptions.is_stale = true;
+        self.carry_topics(None);
+        self.fit_ears();
     }
 
     /// Requests that are still under way to a former owner of their slot: later ones of the same session
@@ -135,8 +137,13 @@ impl Core {
         lane: Lane,
         owner: Option<SessionKey>,
     ) -> usize {
+        let mut wire = Connection::new(addr, id, version, self.now);
+        wire.is_known = [Version::Resp2, Version::Resp3].into_iter().any(|version| {
+            let pipe = self.by_node.get(&(addr, id, version));
+            pipe.is_some_and(|ix| self.backends.get(*ix).is_some_and(|pipe| pipe.wire.is_up()))
+        });
         let ix = self.backends.insert(Backend {
-            wire: Connection::new(addr, id, version, self.now),
+            wire,
             lane,
             owner,
             is_kept: false,
@@ -144,6 +151,8 @@ impl Core {
             is_discarding: false,
             upload: None,
             is_one_way: false,
+            is_raw: false,
+            is_subscriber: false,
             is_relaying: false,
             is_paused: false,
             scripts: FxHashSet::default(),
@@ -166,7 +175,8 @@ impl Core {
     pub fn pipe_while_handing_over(&self, slot: Slot, tag: &Tag) -> Option<(usize, ShardIx)> {
         let shard = self.topology.shard_of(slot)?;
         let node = self.topology.node(self.topology.shard(shard).primary);
-        let is_read = self.table.get(tag.command).flags.contains(Flags::READONLY);
+        // An errand that reads may bring values first, and a node that hands over lets that wait.
+        let is_read = self.table.get(tag.command).flags.contains(Flags::READONLY) && !self.is_of_errand(tag);
         if self.topology.handing_over(node.id, self.now).is_some() && !is_read {
             return None;
         }
@@ -258,7 +268,9 @@ impl Core {
             reconnect.not_before = self.now + reconnect.backoff.next_wait();
             self.shared.hint_stale();
         }
-        self.subscriber_lost(ix, key.1);
+        self.subscriber_lost(ix);
+        self.ear_lost(ix);
+        self.feed_lost(backend.owner, backend.is_raw);
         self.lose_flights(&mut backend);
     }
 }

@@ -1,13 +1,14 @@
 //! Accepts clients and places each on the worker that has the fewest.
 
-use super::stats::Stats;
+use super::stats::{ClientInfo, Stats};
 use super::worker::{Order, WorkerHandle};
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const CLIENTS: Token = Token(0);
 const WAKE: Token = Token(1);
@@ -104,7 +105,10 @@ fn place(
     let least = workers.iter().enumerate().min_by_key(|(_, worker)| worker.load.load(Ordering::Relaxed));
     let Some((ix, worker)) = least else { return };
     let mut socket: std::net::TcpStream = socket.into();
-    match stats.admit_client(addr, ix, max_clients) {
+    let laddr = socket.local_addr().unwrap_or(addr);
+    let fd = socket.as_raw_fd();
+    let info = ClientInfo { addr, laddr, fd, worker: ix, connected_at: Instant::now() };
+    match stats.admit_client(info, max_clients) {
         Some(id) => {
             worker.load.fetch_add(1, Ordering::Relaxed);
             worker.tell(Order::Client(socket, id));

@@ -4,8 +4,8 @@
 //! nodes say is taken without that, and our clients are counted here. Other gateways count as the
 //! clients of nodes that they are.
 
-use super::fanout::{array, element, integer, text_of};
-use super::pubsub::Name;
+use super::fanout::{elements, integer, text_of};
+use super::pubsub::{Kind, Name};
 use super::stats::Subscribers;
 use crate::command::glob_matches;
 use crate::resp::{self, ReplyWriter};
@@ -26,36 +26,40 @@ pub enum Request {
 }
 
 impl Request {
-    /// Of PUBSUB CHANNELS, NUMSUB or NUMPAT, or of their twins for the channels of shards, which our
-    /// clients have none of; to be asked of `nodes`, in this order.
+    /// Of PUBSUB CHANNELS, NUMSUB or NUMPAT, or of their twins for the channels of shards; to be asked of
+    /// `nodes`, in this order.
     pub fn new(request: &resp::Request, subscribers: &Subscribers, nodes: &[NodeId]) -> Request {
-        let none = Subscribers::default();
-        let (word, subscribers) = match &*request.arg(1).to_ascii_lowercase() {
-            word if word.starts_with(b"shard") => (word[b"shard".len()..].to_vec(), &none),
-            word => (word.to_vec(), subscribers),
+        let (word, kind, channels) = match &*request.arg(1).to_ascii_lowercase() {
+            word if word.starts_with(b"shard") => {
+                (word[b"shard".len()..].to_vec(), Kind::Shard, &subscribers.shard_channels)
+            }
+            word => (word.to_vec(), Kind::Channel, &subscribers.channels),
         };
-        let listened = |name: &Name| subscribers.channels.contains_key(name);
+        let listened = |name: &Name| channels.contains_key(name);
         match &*word {
             b"numpat" => Request::Patterns {
                 ours: subscribers.patterns.len() as i64,
-                carried: nodes.iter().map(|node| subscribers.carried_at(*node, true).len() as i64).collect(),
+                carried: nodes
+                    .iter()
+                    .map(|node| subscribers.carried_at(*node, Kind::Pattern).len() as i64)
+                    .collect(),
             },
             b"numsub" => {
                 let names: Vec<Name> = request.args().skip(2).map(Name::from).collect();
                 let carried_at = |node: &NodeId| {
                     let carried: BTreeMap<Name, usize> =
-                        subscribers.carried_at(*node, false).into_iter().collect();
+                        subscribers.carried_at(*node, kind).into_iter().collect();
                     names.iter().map(|name| carried.get(name).map_or(0, |count| *count as i64)).collect()
                 };
                 let carried = nodes.iter().map(carried_at).collect();
-                let ours = |name: &Name| subscribers.channels.get(name).map_or(0, |count| *count as i64);
+                let ours = |name: &Name| channels.get(name).map_or(0, |count| *count as i64);
                 Request::Counts { carried, ours: names.iter().map(|n| (n.clone(), ours(n))).collect() }
             }
             _ => {
                 let is_asked = |name: &[u8]| request.get(2).is_none_or(|glob| glob_matches(glob, name));
-                let ours = subscribers.channels.iter().map(|entry| entry.key().clone());
+                let ours = channels.iter().map(|entry| entry.key().clone());
                 let unwanted_at = |node: &NodeId| {
-                    let names = subscribers.carried_at(*node, false).into_iter().map(|(name, _)| name);
+                    let names = subscribers.carried_at(*node, kind).into_iter().map(|(name, _)| name);
                     names.filter(|name| !listened(name)).collect()
                 };
                 Request::Channels {
@@ -73,7 +77,7 @@ pub fn merge(request: &Request, replies: &[&[u8]], out: &mut ReplyWriter) {
         Request::Channels { ours, unwanted } => {
             let mut names: BTreeSet<&[u8]> = ours.iter().map(|name| &**name).collect();
             for (reply, unwanted) in replies.iter().zip(unwanted) {
-                names.extend(elements(reply).filter(|name| unwanted.iter().all(|other| **other != **name)));
+                names.extend(texts_of(reply).filter(|name| unwanted.iter().all(|other| **other != **name)));
             }
             names.remove(ANNOUNCEMENTS);
             out.array(names.len());
@@ -83,7 +87,7 @@ pub fn merge(request: &Request, replies: &[&[u8]], out: &mut ReplyWriter) {
             let mut counts: Vec<i64> = ours.iter().map(|(_, count)| *count).collect();
             for (reply, carried) in replies.iter().zip(carried) {
                 // Channels and counts in turn.
-                let theirs = elements_of(reply).skip(1).step_by(2).map(integer);
+                let theirs = elements(reply).skip(1).step_by(2).map(integer);
                 for ((count, theirs), carried) in counts.iter_mut().zip(theirs).zip(carried) {
                     *count += (theirs - carried).max(0);
                 }
@@ -102,17 +106,8 @@ pub fn merge(request: &Request, replies: &[&[u8]], out: &mut ReplyWriter) {
     }
 }
 
-fn elements_of(reply: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let (_, mut rest) = array(reply);
-    std::iter::from_fn(move || {
-        let (first, after) = element(rest)?;
-        rest = after;
-        Some(first)
-    })
-}
-
-fn elements(reply: &[u8]) -> impl Iterator<Item = &[u8]> {
-    elements_of(reply).map(text_of)
+fn texts_of(reply: &[u8]) -> impl Iterator<Item = &[u8]> {
+    elements(reply).map(text_of)
 }
 
 #[cfg(test)]
@@ -127,9 +122,9 @@ mod tests {
     /// Two clients of ours for `news`, one for `n*`; carried by two connections to node 1.
     fn subscribers() -> Subscribers {
         let subscribers = Subscribers::default();
-        for (is_pattern, name) in [(false, "news"), (false, "news"), (true, "n*")] {
-            subscribers.add(is_pattern, name.as_bytes());
-            subscribers.carry(node(1), is_pattern, name.as_bytes());
+        for (kind, name) in [(Kind::Channel, "news"), (Kind::Channel, "news"), (Kind::Pattern, "n*")] {
+            subscribers.add(kind, name.as_bytes());
+            subscribers.carry(node(1), kind, name.as_bytes());
         }
         subscribers
     }
@@ -164,8 +159,8 @@ mod tests {
         let replies = ["*2\r\n$4\r\nnews\r\n$1\r\nx\r\n", "*1\r\n$4\r\nnews\r\n"];
         let both = "*2\r\n$4\r\nnews\r\n$1\r\nx\r\n";
         assert_eq!(answer(&subscribers, "PUBSUB CHANNELS", replies), both);
-        subscribers.remove(false, b"news");
-        subscribers.remove(false, b"news");
+        subscribers.remove(Kind::Channel, b"news");
+        subscribers.remove(Kind::Channel, b"news");
         let of_us_alone = ["*1\r\n$1\r\nx\r\n", "*1\r\n$4\r\nnews\r\n"];
         assert_eq!(answer(&subscribers, "PUBSUB CHANNELS *", of_us_alone), "*1\r\n$1\r\nx\r\n");
         assert_eq!(answer(&subscribers, "PUBSUB CHANNELS *", replies), both);

@@ -1,15 +1,17 @@
 //! Commands that the gateway answers itself: they are about the connection, and the connection is ours.
 
-use super::client_state::{ClientState, ReplyMode};
+use super::client_command::is_client_name;
+use super::client_state::ClientState;
 use super::core::Core;
 use super::dispatch::Handled;
+use super::ears::Hears;
 use super::error_reply::{ErrorReply, quoted};
 use super::info::Facts;
 use super::router::Local;
-use super::stats::ClientInfo;
 use crate::command;
 use crate::resp::{Request, Version};
 use crate::telemetry::{Close, Family, Outcome, Reason};
+use std::sync::atomic::Ordering;
 
 /// Whether a client that has yet to authenticate may say this.
 pub fn is_allowed_unauthenticated(local: Local) -> bool {
@@ -21,6 +23,15 @@ impl Core {
     pub fn handle_local(&mut self, ix: usize, local: Local, family: Family, request: &Request) -> Handled {
         use Local::*;
         match local {
+            // A node that is busy with a script says so.
+            Ping if request.len() == 1
+                && self.stats.scripts.are_running()
+                && !self.sessions[ix].state.is_subscribed_mode() =>
+            {
+                if let Some(command) = self.command_of(request) {
+                    return self.send_any(ix, command, request);
+                }
+            }
             Ping => self.ping(ix, family, request),
             Echo => self.answer_now(ix, family, Outcome::Ok, |reply| reply.bulk(request.arg(1))),
             Quit => {
@@ -45,8 +56,15 @@ impl Core {
             }
             ClusterDisabled => self.refuse(ix, family, Reason::Unsupported, &ErrorReply::ClusterDisabled),
             Multi | Exec | Discard | Watch | Unwatch => return self.handle_transaction(ix, local, request),
-            Subscribe | PSubscribe | Unsubscribe | PUnsubscribe | Publish => {
+            Subscribe | PSubscribe | SSubscribe | Unsubscribe | PUnsubscribe | SUnsubscribe | Publish => {
                 return self.handle_pubsub(ix, local, request);
+            }
+            // The one user that clients can be: the nodes' users are for the nodes.
+            WhoAmI => self.answer_now(ix, family, Outcome::Ok, |reply| reply.bulk("default")),
+            Sync => return self.start_feed(ix, family),
+            Monitor => {
+                self.set_monitor(ix, true);
+                self.wait_for_ears(ix, family, Hears::Commands);
             }
             Role => self.answer_now(ix, family, Outcome::Ok, |reply| {
                 reply.array(3);
@@ -160,7 +178,6 @@ impl Core {
         }
         let id = session.id;
         self.set_version(ix, version);
-        self.publish_client(ix);
         let server = self.stats.server();
         let (server, release) = server.split_once(' ').unwrap_or((&server, ""));
         self.answer_now(ix, family, Outcome::Ok, |reply| {
@@ -190,123 +207,11 @@ impl Core {
         self.unwatch(ix);
         let key = self.key_of(ix);
         self.unsubscribe_all(key);
+        self.set_monitor(ix, false);
+        self.stop_tracking(ix);
         self.sessions[ix].state = ClientState::new(self.config.require_password.is_none());
-        self.publish_client(ix);
         self.answer_now(ix, family, Outcome::Ok, |reply| reply.simple("RESET"));
         Handled::Done
-    }
-
-    fn client(&mut self, ix: usize, family: Family, request: &Request) -> Handled {
-        let subcommand = quoted(request.get(1).unwrap_or_default()).to_ascii_lowercase();
-        match (&*subcommand, request.len()) {
-            ("id", 2) => {
-                let id = self.sessions[ix].id as i64;
-                self.answer_now(ix, family, Outcome::Ok, |reply| reply.integer(id));
-            }
-            ("getname", 2) => {
-                let name = self.sessions[ix].state.name.clone();
-                self.answer_now(ix, family, Outcome::Ok, |reply| {
-                    if name.is_empty() { reply.null() } else { reply.bulk(&name) }
-                });
-            }
-            ("setname", 3) => {
-                if !is_client_name(request.arg(2)) {
-                    self.refuse(ix, family, Reason::Other, &ErrorReply::ClientName);
-                    return Handled::Done;
-                }
-                self.sessions[ix].state.name = request.arg(2).into();
-                self.publish_client(ix);
-                self.answer_now(ix, family, Outcome::Ok, |reply| reply.simple("OK"));
-            }
-            ("setinfo", 4) => {
-                let field = request.arg(2).to_ascii_lowercase();
-                let value = request.arg(3);
-                let state = &mut self.sessions[ix].state;
-                match &*field {
-                    _ if !is_client_name(value) => {
-                        let what =
-                            "CLIENT SETINFO values cannot contain spaces, newlines or special characters.";
-                        self.refuse(ix, family, Reason::Other, &ErrorReply::Invalid { what });
-                        return Handled::Done;
-                    }
-                    b"lib-name" => state.lib_name = value.into(),
-                    b"lib-ver" => state.lib_ver = value.into(),
-                    _ => {
-                        let what = "Unrecognized option for CLIENT SETINFO";
-                        self.refuse(ix, family, Reason::Other, &ErrorReply::Invalid { what });
-                        return Handled::Done;
-                    }
-                }
-                self.publish_client(ix);
-                self.answer_now(ix, family, Outcome::Ok, |reply| reply.simple("OK"));
-            }
-            ("reply", 3) => return self.client_reply(ix, family, request.arg(2)),
-            ("info", 2) => {
-                let id = self.sessions[ix].id;
-                let line = self.stats.client(id).map(|info| client_line(id, &info)).unwrap_or_default();
-                self.answer_now(ix, family, Outcome::Ok, |reply| reply.verbatim(&line));
-            }
-            ("list", _) => {
-                let lines: String =
-                    self.stats.clients().iter().map(|(id, info)| client_line(*id, info)).collect();
-                self.answer_now(ix, family, Outcome::Ok, |reply| reply.verbatim(&lines));
-            }
-            ("no-evict" | "no-touch", 3) => {
-                let is_on = match &*request.arg(2).to_ascii_lowercase() {
-                    b"on" => true,
-                    b"off" => false,
-                    _ => {
-                        self.refuse(ix, family, Reason::Other, &ErrorReply::Syntax);
-                        return Handled::Done;
-                    }
-                };
-                let state = &mut self.sessions[ix].state;
-                if subcommand == "no-evict" {
-                    state.is_no_evict = is_on;
-                } else {
-                    state.is_no_touch = is_on;
-                }
-                self.answer_now(ix, family, Outcome::Ok, |reply| reply.simple("OK"));
-            }
-            ("getredir", 2) => self.answer_now(ix, family, Outcome::Ok, |reply| reply.integer(-1)),
-            _ => {
-                let name = format!("client {subcommand}");
-                let instead =
-                    "the gateway answers CLIENT ID, GETNAME, SETNAME, SETINFO, INFO, LIST and REPLY";
-                self.refuse(ix, family, Reason::Unsupported, &ErrorReply::Refused { name, instead });
-            }
-        }
-        Handled::Done
-    }
-
-    fn client_reply(&mut self, ix: usize, family: Family, mode: &[u8]) -> Handled {
-        match &*mode.to_ascii_lowercase() {
-            b"on" => {
-                self.sessions[ix].state.reply_mode = ReplyMode::On;
-                self.answer_now(ix, family, Outcome::Ok, |reply| reply.simple("OK"));
-            }
-            b"off" => self.sessions[ix].state.reply_mode = ReplyMode::Off,
-            b"skip" => {
-                let state = &mut self.sessions[ix].state;
-                if state.reply_mode == ReplyMode::On {
-                    state.reply_mode = ReplyMode::SkipNext;
-                }
-            }
-            _ => self.refuse(ix, family, Reason::Other, &ErrorReply::Syntax),
-        }
-        Handled::Done
-    }
-
-    /// Shows the other workers what a client calls itself.
-    fn publish_client(&self, ix: usize) {
-        let session = &self.sessions[ix];
-        let state = &session.state;
-        self.stats.update_client(session.id, |info| {
-            info.name = state.name.clone();
-            info.lib_name = state.lib_name.clone();
-            info.lib_ver = state.lib_ver.clone();
-            info.is_resp3 = state.version == Version::Resp3;
-        });
     }
 
     /// The gateway's own part of INFO.
@@ -323,29 +228,18 @@ impl Core {
             slots_served: self.topology.served(),
             held: self.stats.shares.held(),
             max_clients: self.config.max_clients,
+            paused_clients: self.stats.watch.paused_clients(),
+            tracking: [
+                ("tracking_clients", &self.stats.tracking.clients),
+                ("tracking_total_keys", &self.stats.tracking.keys),
+                ("tracking_total_items", &self.stats.tracking.items),
+                ("tracking_total_prefixes", &self.stats.tracking.prefixes),
+            ]
+            .map(|(field, count)| (field, count.load(Ordering::Relaxed))),
         }
     }
 }
 
 fn parse_integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// Printable and without spaces, as CLIENT LIST shows it in a line.
-fn is_client_name(name: &[u8]) -> bool {
-    name.iter().all(|byte| (b'!'..=b'~').contains(byte))
-}
-
-/// One line of CLIENT LIST.
-fn client_line(id: u64, info: &ClientInfo) -> String {
-    format!(
-        "id={id} addr={} name={} age={} db=0 resp={} lib-name={} lib-ver={} worker={}\n",
-        info.addr,
-        quoted(&info.name),
-        info.connected_at.elapsed().as_secs(),
-        if info.is_resp3 { 3 } else { 2 },
-        quoted(&info.lib_name),
-        quoted(&info.lib_ver),
-        info.worker,
-    )
 }

@@ -113,10 +113,13 @@ impl Core {
         }
         if backend.is_kept
             && let Some(owner) = backend.owner
-            && let Some(session) = self.session_of(owner)
-            && let Some(watch) = &mut session.watch
+            && let Some(session) = self.sessions.get_mut(owner.ix as usize)
+            && session.generation == owner.generation
         {
-            watch.backend = None;
+            let is_gone = |backend: &usize| !self.backends.contains(*backend);
+            for watch in &mut session.watches {
+                watch.backend.take_if(|at| is_gone(at));
+            }
         }
     }
 
@@ -149,7 +152,7 @@ impl Core {
         scanner.reset();
         let is_repeatable = scanner.scan(request, crate::resp::Limits::USUAL).is_ok() && {
             let request = crate::resp::Request::new(request, scanner.args());
-            super::router::is_harmless_to_repeat(spec, &request)
+            super::harmless::is_harmless_to_repeat(spec, &request)
         };
         // The scanner may be in use by the caller's caller, who resets it for each request.
         self.scanner = scanner;

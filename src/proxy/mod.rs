@@ -8,47 +8,76 @@
 //! thread.
 
 mod answer;
+mod blocking;
+mod client_command;
+mod client_line;
 mod client_state;
 mod clock;
+#[cfg(test)]
+mod compatibility;
 mod config;
+mod configure;
 mod core;
 #[cfg(test)]
 mod core_tests;
 mod cursor;
+mod debug;
 mod dispatch;
+mod doubt;
+mod ears;
+mod effects;
 mod epoll;
+mod errand;
 pub mod error_reply;
+mod everywhere;
 mod exclusive;
 mod fanout;
+mod feed;
 mod flight;
 mod gather;
+mod harmless;
 mod held;
 mod info;
+mod info_fields;
 mod kept;
+mod key_slots;
 mod large_reply;
 mod links;
 mod listener;
 mod listeners;
 mod local;
 mod lost;
+mod messages;
+mod notice;
+mod paused_call;
 mod pinned;
 mod pipeline;
 mod pubsub;
 mod read;
 pub mod redirect;
+mod replay;
+mod reply_parts;
+mod reports;
 pub mod router;
 mod scripts;
 mod session;
 mod settings;
 mod settle;
+mod slot_tag;
+mod slow_log;
 mod splice;
 mod stats;
 mod subscriber;
+mod tracking;
+mod traits;
 mod upload;
 mod wait;
+mod watch;
+mod watched_keys;
 mod worker;
 
-pub use config::Config;
+pub use config::{Config, CrossSlot};
+pub use errand::only_reads;
 pub use stats::Stats;
 
 use self::core::Core;
@@ -105,13 +134,14 @@ impl Proxy {
         let stats = Arc::new(Stats::default());
         let (mut workers, mut threads) = (Vec::new(), Vec::new());
         for number in 0..config.workers.max(1) {
-            let core = Core::new(
+            let mut core = Core::new(
                 config.clone(),
                 table.clone(),
                 topology.clone(),
                 stats.clone(),
                 Recorder::new(metrics.clone()),
             );
+            core.worker = number;
             let (handle, run) = prepare(core).map_err(StartError::Thread)?;
             workers.push(handle);
             threads.push(spawn(format!("worker-{number}"), move || {
@@ -122,6 +152,12 @@ impl Proxy {
             })?);
         }
         let workers = Arc::new(workers);
+        let peers = Arc::downgrade(&workers);
+        stats.peers.introduce(workers.len(), move |worker, notice| {
+            if let Some(workers) = peers.upgrade() {
+                workers[worker].tell(Order::Notice(notice));
+            }
+        });
         let (places, clients, most) = (workers.clone(), stats.clone(), config.max_clients);
         let rejected = Mutex::new(Recorder::new(metrics));
         threads.push(spawn("listener".to_string(), move || {

@@ -1,23 +1,21 @@
-//! Clients that need more than a place on a shared connection: transactions, WATCH, blocking commands.
-//!
-//! A transaction is queued here and goes to its node as one piece at EXEC, so without WATCH it needs no
-//! connection of its own; nothing can come between its parts. WATCH and blocking commands take an
-//! exclusive connection for as long as they last.
+//! Transactions: queued here, to their node as one piece at EXEC, so that they need no connection of
+//! their own and nothing can come between their parts. What is not for one node alone is carried out by
+//! `replay`; what is watched is in `watched_keys`.
 
 use super::client_state::Transaction;
+use super::config::CrossSlot;
 use super::core::{Core, NO_BACKEND};
 use super::dispatch::Handled;
 use super::error_reply::ErrorReply;
 use super::fanout::{Merge, Policy};
-use super::flight::{Aim, Lane, Tag};
+use super::flight::Aim;
 use super::pipeline::{Place, Ticket};
-use super::router::{All, Handling, Local, Route, TimeoutAt};
-use super::session::{Busy, Watch};
+use super::router::{All, Local, Route};
+use super::session::Busy;
 use super::splice::{self, STAND_IN};
 use crate::command::{CommandIx, Flags, Spec};
-use crate::resp::{ReplyWriter, Request, write_request};
+use crate::resp::Request;
 use crate::telemetry::{Family, Outcome, Reason};
-use crate::topology::Slot;
 
 /// The request that begins a transaction on a node.
 pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -83,29 +81,56 @@ impl Core {
     ) -> Handled {
         let name = || spec.name.replace('|', " ");
         let is_own = matches!(route, Route::Local(local) if splice::is_allowed(local, spec));
+        let has_written =
+            self.sessions[ix].state.transaction.as_ref().is_some_and(|queued| queued.has_written);
+        let is_read = spec.flags.contains(Flags::READONLY);
+        // What only reads may see several moments; what writes must not be seen half done, unless that is wished.
+        let may_read = is_read && !has_written && self.config.cross_slot != CrossSlot::Refuse;
+        let emulates = self.emulates() || may_read;
+        let is_spread = matches!(route, Route::Split(_) | Route::Errand) && emulates;
+        let is_for_all = matches!(route, Route::All(all) if !matches!(all, All::Wait | All::Kill));
+        let is_alone = is_spread || (is_for_all && &*spec.name != "script|load");
         let slot = match route {
-            _ if is_own => Ok(None),
+            _ if spec.flags.contains(Flags::NO_MULTI) => {
+                Err(ErrorReply::Invalid { what: "Command not allowed inside a transaction" })
+            }
+            _ if is_own || is_alone => Ok(None),
             // The gateway has taken note of it, and loads it wherever it is called.
             Route::All(All::AllSucceed) if &*spec.name == "script|load" => Ok(None),
             Route::One { slot, .. } | Route::Pinned { slot, .. } => Ok(Some(slot)),
-            Route::Any | Route::Local(Local::Ping | Local::Echo | Local::Publish) => Ok(None),
-            Route::Refuse(ErrorReply::CrossSlot { .. }) | Route::Split(_) => Err(ErrorReply::CrossSlotMulti),
+            Route::Any | Route::PinnedAny | Route::Local(Local::Ping | Local::Echo | Local::Publish) => {
+                Ok(None)
+            }
+            Route::Refuse(ErrorReply::CrossSlot { .. }) | Route::Split(_) | Route::Errand => {
+                Err(ErrorReply::CrossSlotMulti)
+            }
             Route::Refuse(error) => Err(error),
             Route::Local(Local::Unwatch) => Ok(None),
             Route::Local(_) | Route::All(_) => Err(ErrorReply::NotInMulti { name: name() }),
         };
+        let is_doubtful = self.is_doubtful();
+        if is_doubtful && !self.sessions[ix].pipeline.is_empty() {
+            return Handled::NotYet;
+        }
+        let mut wants_check = None;
+        let slot_of_it = slot.as_ref().ok().copied().flatten();
         let Some(transaction) = &mut self.sessions[ix].state.transaction else { return Handled::NotYet };
         let checked = slot.and_then(|slot| {
-            if spec.flags.contains(Flags::NO_MULTI) {
-                return Err(ErrorReply::Invalid { what: "Command not allowed inside a transaction" });
-            }
             if transaction.frames.len() + transaction.own.frames.len() + request.frame.len()
                 > TRANSACTION_BYTES
             {
                 return Err(ErrorReply::MultiTooLarge);
             }
+            wants_check = slot.filter(|_| is_doubtful);
+            if !emulates && transaction.has_many_slots && slot.is_some() {
+                return Err(ErrorReply::CrossSlotMulti);
+            }
             match (transaction.slot, slot) {
-                (Some(first), Some(slot)) if first != slot => Err(ErrorReply::CrossSlotMulti),
+                (Some(first), Some(slot)) if first != slot && !emulates => Err(ErrorReply::CrossSlotMulti),
+                (Some(first), Some(slot)) if first != slot => {
+                    transaction.has_many_slots = true;
+                    Ok(())
+                }
                 (None, Some(slot)) => {
                     transaction.slot = Some(slot);
                     Ok(())
@@ -119,8 +144,17 @@ impl Core {
                     transaction.own.frames.extend_from_slice(request.frame);
                     transaction.own.places.push(transaction.count);
                 }
+                if is_alone {
+                    transaction.alone.push(transaction.count);
+                }
+                transaction.slots.push(slot_of_it);
+                transaction.has_written |= slot_of_it.is_some() && !is_read;
+                transaction.has_many_slots |= is_spread;
                 transaction.frames.extend_from_slice(if is_own { STAND_IN } else { request.frame });
                 transaction.count += 1;
+                if let (Some(slot), Some(command)) = (wants_check, self.command_of(request)) {
+                    return self.send_check(ix, command, slot, request);
+                }
                 self.answer_now(ix, family, Outcome::Ok, |reply| reply.simple("QUEUED"));
             }
             Err(error) => {
@@ -134,34 +168,40 @@ impl Core {
     fn exec(&mut self, ix: usize, request: &Request) -> Handled {
         let session = &mut self.sessions[ix];
         let Some(transaction) = &session.state.transaction else { return Handled::Done };
-        let watch = session.watch;
-        if watch.is_some() && !session.pipeline.is_empty() {
+        let is_watching = !session.watches.is_empty();
+        if is_watching && !session.pipeline.is_empty() {
             return Handled::NotYet;
         }
-        let aim_slot = transaction.slot.or(watch.map(|watch| watch.slot));
-        if let Some(slot) = aim_slot
-            && session.is_gated(slot)
+        if transaction.slot.is_some_and(|slot| session.is_gated(slot)) {
+            return Handled::NotYet;
+        }
+        if !is_watching
+            && self.stats.scripts.are_running()
+            && let Some(command) = self.command_of(request)
+            && self.exec_while_busy(ix, command)
         {
-            return Handled::NotYet;
+            return Handled::Done;
         }
-        let transaction = session.state.transaction.take().unwrap_or_default();
+        let transaction = self.sessions[ix].state.transaction.take().unwrap_or_default();
         if transaction.is_tainted {
             self.unwatch(ix);
             self.refuse(ix, Family::Transactions, Reason::Other, &ErrorReply::ExecAbort);
             return Handled::Done;
         }
-        if watch.is_none() && transaction.count == 0 {
+        if !is_watching && transaction.count == 0 {
             self.answer_now(ix, Family::Transactions, Outcome::Ok, |reply| reply.array(0));
             return Handled::Done;
         }
-        match watch {
-            Some(watch) => self.exec_watched(ix, watch, &transaction, request),
-            None => self.exec_shared(ix, &transaction, request),
+        let Some(command) = self.command_of(request) else { return Handled::Done };
+        match (is_watching, transaction.is_in_pieces()) {
+            (true, _) => self.exec_watched(ix, command, &transaction),
+            (false, true) => self.begin_replay(ix, command, &transaction),
+            (false, false) => self.exec_shared(ix, command, &transaction),
         }
         Handled::Done
     }
 
-    fn take_exec_ticket(&mut self, ix: usize, command: CommandIx, transaction: &Transaction) -> Ticket {
+    pub fn take_exec_ticket(&mut self, ix: usize, command: CommandIx, transaction: &Transaction) -> Ticket {
         if transaction.own.places.is_empty() {
             return self.take_ticket(ix, command, Place::Waiting);
         }
@@ -172,8 +212,7 @@ impl Core {
         self.take_ticket(ix, command, Place::Merging(Box::new(merge)))
     }
 
-    fn exec_shared(&mut self, ix: usize, transaction: &Transaction, request: &Request) {
-        let Some(command) = self.command_of(request) else { return };
+    fn exec_shared(&mut self, ix: usize, command: CommandIx, transaction: &Transaction) {
         let ticket = self.take_exec_ticket(ix, command, transaction);
         let aim = transaction.slot.map_or(Aim::Any, Aim::Owner);
         let tag = self.tag(ix, ticket, command, aim);
@@ -184,201 +223,9 @@ impl Core {
         self.forward_after(tag, &[MULTI, &transaction.frames, EXEC], transaction.count + 1);
     }
 
-    fn exec_watched(&mut self, ix: usize, watch: Watch, transaction: &Transaction, request: &Request) {
-        let is_same_slot = transaction.slot.is_none_or(|slot| slot == watch.slot);
-        let backend = watch.backend.filter(|ix| is_same_slot && self.backends.contains(*ix));
-        let Some(backend) = backend else {
-            self.unwatch(ix);
-            if is_same_slot {
-                // The watch is lost with its connection: as if a watched key had changed.
-                self.answer_now(ix, Family::Transactions, Outcome::Ok, |reply| reply.null_array());
-            } else {
-                self.refuse(ix, Family::Transactions, Reason::CrossSlot, &ErrorReply::CrossSlotMulti);
-            }
-            return;
-        };
-        let Some(command) = self.command_of(request) else { return };
-        let ticket = self.take_exec_ticket(ix, command, transaction);
-        let mut tag = self.tag(ix, ticket, command, Aim::Owner(watch.slot));
-        tag.lane = Lane::Exclusive;
-        self.sessions[ix].busy = Some(Busy::Alone);
-        self.sessions[ix].watch = None;
-        self.load_scripts(backend, &tag, &transaction.frames);
-        let parts: [&[u8]; 3] = [MULTI, &transaction.frames, EXEC];
-        self.backends[backend].wire.push(&parts, transaction.count + 1, tag);
-        self.mark_backend(backend);
-    }
-
-    /// The node did not run a watched transaction, or the WATCH itself, because the slot left it or the
-    /// connection broke: the watch is lost.
-    pub fn watch_bounced(&mut self, tag: &Tag) {
-        let mut out = Vec::new();
-        let mut reply = ReplyWriter { out: &mut out, version: tag.version };
-        if self.is_exec(tag) {
-            reply.null_array();
-        } else {
-            // WATCH is answered as done: that the watch is lost shows at EXEC.
-            reply.simple("OK");
-        }
-        if let Some(session) = self.session_of(tag.session)
-            && let Some(watch) = &mut session.watch
-        {
-            watch.backend = None;
-        }
-        let owned: Vec<usize> = self
-            .backends
-            .iter()
-            .filter(|(_, backend)| backend.owner == Some(tag.session) && backend.is_kept)
-            .map(|(ix, _)| ix)
-            .collect();
-        for ix in owned {
-            self.backends[ix].is_kept = false;
-        }
-        self.answer(tag.session, tag.ticket, Outcome::Ok, &out);
-    }
-
-    fn watch(&mut self, ix: usize, request: &Request) -> Handled {
-        let session = &self.sessions[ix];
-        if !session.pipeline.is_empty() || !session.gates.is_empty() {
-            return Handled::NotYet;
-        }
-        let mut slots = request.args().skip(1).map(Slot::of_key);
-        let Some(first) = slots.next() else {
-            let name = "watch".to_string();
-            self.refuse(ix, Family::Transactions, Reason::Arity, &ErrorReply::Arity { name });
-            return Handled::Done;
-        };
-        if slots.any(|slot| slot != first) || session.watch.is_some_and(|watch| watch.slot != first) {
-            let name = "watch".to_string();
-            self.refuse(ix, Family::Transactions, Reason::CrossSlot, &ErrorReply::CrossSlot { name });
-            return Handled::Done;
-        }
-        let Some(command) = self.command_of(request) else { return Handled::Done };
-        let ticket = self.take_ticket(ix, command, Place::Waiting);
-        let mut tag = self.tag(ix, ticket, command, Aim::Owner(first));
-        tag.lane = Lane::Exclusive;
-        self.sessions[ix].busy = Some(Busy::Alone);
-        match session_watch(self.sessions[ix].watch) {
-            Some(None) => {
-                // An earlier watch is lost already: EXEC will say so.
-                let key = self.key_of(ix);
-                self.answer(key, ticket, Outcome::Ok, b"+OK\r\n");
-            }
-            Some(Some(backend)) => {
-                self.backends[backend].wire.push(&[request.frame], 0, tag);
-                self.mark_backend(backend);
-            }
-            None => {
-                self.sessions[ix].watch = Some(Watch { slot: first, backend: None });
-                self.forward(tag, &[request.frame]);
-            }
-        }
-        Handled::Done
-    }
-
-    /// A command was carried out on this connection, which is kept until EXEC if it was WATCH.
-    pub fn keep_watching(&mut self, backend: usize, tag: &Tag) {
-        if &*self.table.get(tag.command).name != "watch" {
-            return;
-        }
-        let key = tag.session;
-        if let Some(session) = self.session_of(key)
-            && let Some(watch) = &mut session.watch
-        {
-            watch.backend = Some(backend);
-            self.backends[backend].is_kept = true;
-        }
-    }
-
-    /// A watched transaction has ended, run or not, and the watch with it: its connection can go back.
-    pub fn end_watched(&mut self, backend: usize, tag: &Tag) {
-        if self.is_exec(tag)
-            && let Some(connection) = self.backends.get_mut(backend)
-        {
-            connection.is_kept = false;
-        }
-    }
-
-    pub fn is_exec(&self, tag: &Tag) -> bool {
-        &*self.table.get(tag.command).name == "exec"
-    }
-
-    /// Ends the session's watch, if there is one.
-    pub fn unwatch(&mut self, ix: usize) {
-        let Some(watch) = self.sessions[ix].watch.take() else { return };
-        let Some(backend) = watch.backend.filter(|ix| self.backends.contains(*ix)) else { return };
-        let mut tag = self.tag(ix, 0, CommandIx(0), Aim::Any);
-        tag.lane = Lane::Exclusive;
-        tag.purpose = super::flight::Purpose::Discard;
-        let connection = &mut self.backends[backend];
-        connection.is_kept = false;
-        connection.wire.push(&[b"*1\r\n$7\r\nUNWATCH\r\n"], 0, tag);
-        self.mark_backend(backend);
-    }
-
-    /// A command that waits for data: alone on a connection of its own.
-    pub fn send_blocking(&mut self, ix: usize, command: CommandIx, slot: Slot, request: &Request) -> Handled {
-        let session = &self.sessions[ix];
-        if !session.pipeline.is_empty() || !session.gates.is_empty() {
-            return Handled::NotYet;
-        }
-        let ticket = self.take_ticket(ix, command, Place::Waiting);
-        let mut tag = self.tag(ix, ticket, command, Aim::Owner(slot));
-        tag.lane = Lane::Exclusive;
-        self.sessions[ix].busy = Some(Busy::Blocked);
-        self.forward(tag, &[request.frame]);
-        Handled::Done
-    }
-
-    /// A blocking command that is tried again waits only for what is left of its time. `None`: nothing
-    /// is left.
-    pub fn with_time_left(&mut self, tag: &Tag, frame: Vec<u8>) -> Option<Vec<u8>> {
-        if tag.lane == Lane::Shared {
-            return Some(frame);
-        }
-        let handling = self.traits[usize::from(tag.command.0)].handling;
-        let (Handling::Blocking(_) | Handling::All(All::Wait)) = handling else { return Some(frame) };
-        let came_at = self.session_of(tag.session)?.pipeline.get_mut(tag.ticket)?.came_at;
-        let waited = (self.now_us - came_at) as f64 / 1e6;
-        let mut scanner = crate::resp::RequestScanner::default();
-        scanner.scan(&frame, crate::resp::Limits::USUAL).ok()?;
-        let request = Request::new(&frame, scanner.args());
-        let (at, unit) = match handling {
-            Handling::Blocking(TimeoutAt::First) => (1, 1.0),
-            Handling::Blocking(TimeoutAt::BlockOption) => match super::router::find_block_option(&request) {
-                Some(at) => (at, 1000.0),
-                None => return Some(frame.to_vec()),
-            },
-            Handling::All(_) => (request.len() - 1, 1000.0),
-            _ => (request.len() - 1, 1.0),
-        };
-        let given: f64 =
-            std::str::from_utf8(request.get(at)?).ok().and_then(|text| text.parse().ok()).unwrap_or(0.0);
-        if given <= 0.0 {
-            return Some(frame);
-        }
-        let left = given - waited * unit;
-        if left <= 0.0 {
-            return None;
-        }
-        let left = if unit > 1.0 { format!("{:.0}", left.ceil()) } else { format!("{left:.3}") };
-        let mut out = Vec::with_capacity(frame.len());
-        let args = request.args().enumerate().map(|(n, arg)| if n == at { left.as_bytes() } else { arg });
-        write_request(&mut out, args.collect::<Vec<_>>());
-        Some(out)
-    }
-
-    /// What any blocking command answers when its time is over (`replyToBlockedClientOnTimeout`); of
-    /// a WAIT, no replica is known to have anything.
-    pub fn time_is_over(&self, tag: &Tag) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut reply = ReplyWriter { out: &mut out, version: tag.version };
-        if self.is_wait(tag) {
-            reply.integer(0)
-        } else {
-            reply.null_array()
-        }
-        out
+    /// Whether what concerns several slots is carried out although others may see it half done.
+    pub fn emulates(&self) -> bool {
+        self.config.cross_slot == CrossSlot::Emulate
     }
 
     /// The table's index of a request's command.
@@ -388,8 +235,4 @@ impl Core {
             _ => None,
         }
     }
-}
-
-fn session_watch(watch: Option<Watch>) -> Option<Option<usize>> {
-    watch.map(|watch| watch.backend)
 }

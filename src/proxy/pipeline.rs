@@ -79,6 +79,11 @@ impl Pipeline {
         self.first >= self.batch_end
     }
 
+    /// The newest that is owed.
+    pub fn last(&self) -> Option<Ticket> {
+        (self.entries.len() as u64).checked_sub(1).map(|last| self.first + last)
+    }
+
     /// Whether `ticket` is the oldest that is owed.
     #[inline]
     pub fn is_first(&self, ticket: Ticket) -> bool {

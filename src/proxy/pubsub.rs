@@ -1,5 +1,5 @@
-//! Subscriptions as clients see them: who wants what, and what they are told of it. The connection that
-//! carries them all is in `subscriber`.
+//! Subscriptions as clients see them: who wants what, and what they are told of it. The connections that
+//! carry them are in `subscriber`.
 
 use super::core::Core;
 use super::dispatch::Handled;
@@ -9,47 +9,49 @@ use super::pipeline::{Place, Ticket};
 use super::router::Local;
 use super::session::Busy;
 use super::stats::Subscribers;
-use super::subscriber::Asked;
+use super::subscriber::Line;
+use crate::command::CommandIx;
 use crate::resp::{ReplyWriter, Request};
-use crate::telemetry::{Family, Outcome};
+use crate::telemetry::Outcome;
 use crate::topology::Slot;
-use rustc_hash::{FxHashMap, FxHashSet};
-use std::collections::VecDeque;
+use rustc_hash::FxHashMap;
 
 pub type Name = Box<[u8]>;
 
 /// Whether a RESP2 client with subscriptions may say this.
 pub fn is_allowed_subscribed(local: Local) -> bool {
     use Local::*;
-    matches!(local, Subscribe | PSubscribe | Unsubscribe | PUnsubscribe | Ping | Quit | Reset)
+    matches!(
+        local,
+        Subscribe | PSubscribe | SSubscribe | Unsubscribe | PUnsubscribe | SUnsubscribe | Ping | Quit | Reset
+    )
 }
 
 /// One worker's subscriptions.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
-    /// The connection that is subscribed.
-    pub(super) backend: Option<usize>,
-    /// What was asked on it and is not answered.
-    pub(super) asked: VecDeque<Asked>,
+    /// The connections that are subscribed.
+    pub(super) lines: Vec<Line>,
     pub(super) topics: FxHashMap<(Kind, Name), Topic>,
     by_session: FxHashMap<SessionKey, Vec<(Kind, Name)>>,
-    /// What the node has confirmed on that connection.
-    pub(super) carried: FxHashSet<(Kind, Name)>,
-    /// SUBSCRIBE commands that wait for the node to confirm.
+    /// SUBSCRIBE commands that wait for the nodes to confirm.
     pub(super) pending: Vec<Pending>,
+    /// A connection is missing, or the topology has changed: what is subscribed where is to be looked at.
+    pub(super) is_stale: bool,
 }
 
-/// A channel, or a pattern of channels.
+/// A channel, a pattern of channels, or a channel that only its slot's shard carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Channel,
     Pattern,
+    Shard,
 }
 
 #[derive(Debug, Default)]
 pub struct Topic {
     pub sessions: Vec<SessionKey>,
-    /// Confirmations that the node owes us.
+    /// Confirmations that nodes owe us.
     pub unconfirmed: u32,
 }
 
@@ -62,12 +64,27 @@ pub struct Pending {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Channel, Kind::Pattern, Kind::Shard];
+
     pub fn subscribe(self) -> &'static str {
-        if self == Kind::Channel { "subscribe" } else { "psubscribe" }
+        match self {
+            Kind::Channel => "subscribe",
+            Kind::Pattern => "psubscribe",
+            Kind::Shard => "ssubscribe",
+        }
     }
 
     pub fn unsubscribe(self) -> &'static str {
-        if self == Kind::Channel { "unsubscribe" } else { "punsubscribe" }
+        match self {
+            Kind::Channel => "unsubscribe",
+            Kind::Pattern => "punsubscribe",
+            Kind::Shard => "sunsubscribe",
+        }
+    }
+
+    /// Subscriptions are numbered for each client: those of shards by themselves, the others together.
+    fn is_counted_with(self, other: Kind) -> bool {
+        (self == Kind::Shard) == (other == Kind::Shard)
     }
 }
 
@@ -78,16 +95,26 @@ impl Subscriptions {
         self.topics.is_empty() && self.by_session.is_empty() && self.pending.is_empty()
     }
 
-    /// The subscribed connection.
+    /// The connection that carries all channels.
     #[cfg(test)]
     pub fn backend(&self) -> Option<usize> {
-        self.backend
+        self.lines.iter().find(|line| line.is_home).map(|line| line.backend)
     }
 
-    /// Whether this connection is the subscribed one.
-    #[inline]
-    pub fn is_subscriber(&self, backend: usize) -> bool {
-        self.backend == Some(backend)
+    /// How many subscriptions a client has, as they are numbered with those of this kind.
+    pub fn numbered(&self, key: SessionKey, kind: Kind) -> usize {
+        let mine = self.by_session.get(&key);
+        mine.map_or(0, |mine| mine.iter().filter(|(other, _)| other.is_counted_with(kind)).count())
+    }
+
+    fn total(&self, key: SessionKey) -> u32 {
+        self.by_session.get(&key).map_or(0, |mine| mine.len() as u32)
+    }
+
+    /// How many channels, or patterns, a client is subscribed to.
+    pub fn count(&self, session: SessionKey, kind: Kind) -> usize {
+        let mine = self.by_session.get(&session).into_iter().flatten();
+        mine.filter(|(other, _)| *other == kind).count()
     }
 }
 
@@ -98,20 +125,27 @@ impl Core {
             Local::Publish => self.publish(ix, request),
             Local::Subscribe => self.subscribe(ix, Kind::Channel, request),
             Local::PSubscribe => self.subscribe(ix, Kind::Pattern, request),
+            Local::SSubscribe => self.subscribe(ix, Kind::Shard, request),
             Local::Unsubscribe => self.unsubscribe(ix, Kind::Channel, request),
+            Local::SUnsubscribe => self.unsubscribe(ix, Kind::Shard, request),
             _ => self.unsubscribe(ix, Kind::Pattern, request),
         }
     }
 
-    /// The messages of one channel all go through one node, so that they keep their order.
+    /// All messages go through one node, so that they keep their order, those of several channels too.
     fn publish(&mut self, ix: usize, request: &Request) -> Handled {
         let Some(command) = self.command_of(request) else { return Handled::Done };
         let channel = request.arg(1);
-        let slot = Slot::of_key(channel);
+        let slot = Slot::of_key(b"");
         if self.sessions[ix].is_gated(slot) {
             return Handled::NotYet;
         }
-        let policy = Policy::AtLeast(self.stats.subscribers.reached_by(channel) as i64);
+        // The node counts our own connections to it too, and not our clients.
+        let subscribers = &self.stats.subscribers;
+        let node = self.topology.primary_of(slot).map(|node| node.id);
+        let carried = node.map_or(0, |node| subscribers.carried_for(node, channel));
+        let ours = subscribers.reached_by(channel);
+        let policy = Policy::Reached { ours: ours as i64, carried: carried as i64 };
         let merge = Merge::new(policy, self.sessions[ix].state.version, 1, true);
         let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
         let tag = self.tag(ix, ticket, command, Aim::Owner(slot));
@@ -125,33 +159,37 @@ impl Core {
         }
         let session = self.key_of(ix);
         let Some(command) = self.command_of(request) else { return Handled::Done };
-        let ticket = self.take_ticket(ix, command, Place::Waiting);
+        let ticket = self.take_push_ticket(ix, command);
         self.sessions[ix].busy = Some(Busy::Alone);
         let names: Vec<Name> = request.args().skip(1).map(Name::from).collect();
-        let mut missing: Vec<Name> = Vec::new();
         for name in &names {
-            self.subscriptions.topics.entry((kind, name.clone())).or_insert_with(|| {
-                missing.push(name.clone());
-                Topic { unconfirmed: 1, ..Topic::default() }
-            });
+            self.subscriptions.topics.entry((kind, name.clone())).or_default();
         }
-        if !missing.is_empty() {
-            self.ask_for(kind, missing, Some((session, ticket)));
-        }
-        self.subscriptions.pending.push(Pending { session, ticket, kind, names });
+        self.subscriptions.pending.push(Pending { session, ticket, kind, names: names.clone() });
+        self.carry_topics(Some((session, ticket)));
         self.confirm_pending();
         Handled::Done
+    }
+
+    /// What a client is told of its subscriptions it hears even when it wants no replies.
+    fn take_push_ticket(&mut self, ix: usize, command: CommandIx) -> Ticket {
+        let ticket = self.take_ticket(ix, command, Place::Waiting);
+        if let Some(entry) = self.sessions[ix].pipeline.get_mut(ticket) {
+            entry.is_mute = false;
+        }
+        ticket
     }
 
     /// Answers the SUBSCRIBE commands all of whose channels are confirmed.
     pub fn confirm_pending(&mut self) {
         let pending = std::mem::take(&mut self.subscriptions.pending);
         for waiting in pending {
-            let topics = &self.subscriptions.topics;
-            let is_confirmed = self.subscriptions.backend.is_some()
-                && waiting.names.iter().all(|name| {
-                    topics.get(&(waiting.kind, name.clone())).is_some_and(|topic| topic.unconfirmed == 0)
-                });
+            let is_confirmed = waiting.names.iter().all(|name| {
+                let topic = (waiting.kind, name.clone());
+                let has_all =
+                    self.subscriptions.topics.get(&topic).is_some_and(|topic| topic.unconfirmed == 0);
+                has_all && self.is_carried(&topic)
+            });
             if !is_confirmed {
                 self.subscriptions.pending.push(waiting);
                 continue;
@@ -172,18 +210,18 @@ impl Core {
                 if let Some(shared) = self.subscriptions.topics.get_mut(&topic) {
                     shared.sessions.push(key);
                 }
-                self.stats.subscribers.add(kind == Kind::Pattern, &topic.1);
+                self.stats.subscribers.add(kind, &topic.1);
             }
-            let count = self.subscriptions.by_session.get(&key).map_or(0, Vec::len);
+            let count = self.subscriptions.numbered(key, kind);
             let mut reply = ReplyWriter { out: &mut out, version };
             reply.push(3);
             reply.bulk(kind.subscribe());
             reply.bulk(&topic.1);
             reply.integer(count as i64);
         }
-        let count = self.subscriptions.by_session.get(&key).map_or(0, Vec::len);
+        let total = self.subscriptions.total(key);
         if let Some(session) = self.session_of(key) {
-            session.state.subscriptions = count as u32;
+            session.state.subscriptions = total;
         }
         self.answer(key, ticket, Outcome::Ok, &out);
     }
@@ -199,27 +237,29 @@ impl Core {
         } else {
             mine.iter().filter(|(other, _)| *other == kind).map(|(_, name)| name.clone()).collect()
         };
-        let mut counts = Vec::new();
+        let Some(command) = self.command_of(request) else { return Handled::Done };
+        let ticket = self.take_push_ticket(ix, command);
+        let mut out = Vec::new();
+        let version = self.sessions[ix].state.version;
+        let tell = |out: &mut Vec<u8>, name: Option<&Name>, count: usize| {
+            let mut reply = ReplyWriter { out, version };
+            reply.push(3);
+            reply.bulk(kind.unsubscribe());
+            match name {
+                Some(name) => reply.bulk(name),
+                None => reply.null(),
+            }
+            reply.integer(count as i64);
+        };
         for name in &names {
             self.leave(key, kind, name);
-            counts.push(self.subscriptions.by_session.get(&key).map_or(0, Vec::len));
+            tell(&mut out, Some(name), self.subscriptions.numbered(key, kind));
         }
-        let count = self.subscriptions.by_session.get(&key).map_or(0, Vec::len);
-        self.sessions[ix].state.subscriptions = count as u32;
-        self.answer_now(ix, Family::Pubsub, Outcome::Ok, |reply| {
-            for (name, count) in names.iter().zip(counts) {
-                reply.push(3);
-                reply.bulk(kind.unsubscribe());
-                reply.bulk(name);
-                reply.integer(count as i64);
-            }
-            if names.is_empty() {
-                reply.push(3);
-                reply.bulk(kind.unsubscribe());
-                reply.null();
-                reply.integer(count as i64);
-            }
-        });
+        if names.is_empty() {
+            tell(&mut out, None, self.subscriptions.numbered(key, kind));
+        }
+        self.sessions[ix].state.subscriptions = self.subscriptions.total(key);
+        self.answer(key, ticket, Outcome::Ok, &out);
         Handled::Done
     }
 
@@ -231,7 +271,7 @@ impl Core {
         if mine.is_empty() {
             self.subscriptions.by_session.remove(&key);
         }
-        self.stats.subscribers.remove(kind == Kind::Pattern, name);
+        self.stats.subscribers.remove(kind, name);
         if let Some(shared) = self.subscriptions.topics.get_mut(&topic) {
             shared.sessions.retain(|other| *other != key);
         }
@@ -241,12 +281,9 @@ impl Core {
     /// Unsubscribes from what no client wants any more.
     pub fn forget_unwanted(&mut self, topic: (Kind, Name)) {
         let Some(shared) = self.subscriptions.topics.get(&topic) else { return };
-        let (kind, name) = (topic.0, &topic.1);
         if shared.sessions.is_empty() && !self.is_awaited(&topic) {
             self.subscriptions.topics.remove(&topic);
-            if self.subscriptions.backend.is_some() {
-                self.tell_subscriber(&[kind.unsubscribe().as_bytes(), name], Asked::Other);
-            }
+            self.put_down_everywhere(&topic);
         }
     }
 

@@ -32,6 +32,10 @@ impl Core {
         session.heard_at = self.now_us;
         if !session.tail.is_empty() || session.busy.is_some() {
             session.tail.extend_from_slice(bytes);
+            if session.replay.is_some() {
+                session.is_stalled = true;
+                return;
+            }
             return self.read_tail(ix);
         }
         let consumed = self.read_commands(ix, bytes);
@@ -44,11 +48,17 @@ impl Core {
     /// Looks at a session again that was held up.
     pub fn resume_session(&mut self, ix: usize) {
         let Some(session) = self.sessions.get_mut(ix) else { return };
+        if std::mem::take(&mut session.is_paused) {
+            self.stats.watch.leave_pause();
+        }
         session.is_resuming = false;
         session.is_stalled = false;
         if session.closing.is_some() {
             // It may have waited only for this.
             return self.mark_session(ix);
+        }
+        if session.replay.is_some() && !self.replay(ix) {
+            return;
         }
         self.read_tail(ix);
     }
@@ -216,6 +226,6 @@ impl Core {
 
     /// The client has gone; true when the session can be closed at once, as it only waits for data.
     pub fn client_hangup(&mut self, ix: usize) -> bool {
-        self.sessions.get(ix).is_some_and(|session| session.busy == Some(Busy::Blocked))
+        self.sessions.get(ix).is_some_and(|session| session.busy == Some(Busy::Blocked) || session.is_paused)
     }
 }

@@ -5,11 +5,15 @@
 //! script that nobody showed to this gateway is left to the node's NOSCRIPT.
 
 use super::core::Core;
-use super::flight::{Aim, Purpose, Tag};
-use super::router::ScriptUse;
+use super::dispatch::Handled;
+use super::fanout::{Merge, Policy};
+use super::flight::{Aim, Lane, Purpose, Tag};
+use super::pipeline::Place;
+use super::router::{Handling, ScriptUse};
+use super::session::Busy;
 use crate::command::{CommandIx, Lookup};
 use crate::resp::{Limits, Request, RequestScan, RequestScanner, write_request};
-use crate::topology::Slot;
+use crate::topology::{ShardIx, Slot};
 use dashmap::DashMap;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 use sha1::{Digest, Sha1};
@@ -33,6 +37,8 @@ pub struct Scripts {
     bytes: AtomicUsize,
     /// How often everything was forgotten.
     generation: AtomicU64,
+    /// Scripts without keys that are under way.
+    running: AtomicUsize,
 }
 
 impl Scripts {
@@ -59,6 +65,20 @@ impl Scripts {
     /// The body of a script, if it was shown.
     pub fn get(&self, sha: &ScriptSha) -> Option<Arc<[u8]>> {
         self.bodies.get(sha).map(|body| body.clone())
+    }
+
+    fn begin(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session waits for its script no more.
+    pub fn end(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a node may be busy with a script.
+    pub fn are_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed) > 0
     }
 
     /// SCRIPT FLUSH.
@@ -92,6 +112,11 @@ impl Core {
             ScriptUse::Flushes => stats.scripts.forget_all(),
             ScriptUse::Calls => {}
         }
+    }
+
+    /// The body of the script that a client calls by this digest, if it was shown.
+    pub fn known_body(&self, sha: &[u8]) -> Option<Arc<[u8]>> {
+        self.stats.scripts.get(&parse_sha(sha)?)
     }
 
     fn follow_flushes(&mut self, scripts: &Scripts) {
@@ -153,6 +178,60 @@ impl Core {
         }
     }
 
+    /// A script that names no keys may use any, and may run for ever: alone on a connection of its own, so
+    /// that others learn of a node that is busy with it.
+    pub fn send_script(&mut self, ix: usize, command: CommandIx, request: &Request) -> Handled {
+        let session = &self.sessions[ix];
+        if !session.pipeline.is_empty() || !session.gates.is_empty() {
+            return Handled::NotYet;
+        }
+        if !self.may_open_exclusive() {
+            return self.send_any(ix, command, request);
+        }
+        let ticket = self.take_ticket(ix, command, Place::Waiting);
+        let mut tag = self.tag(ix, ticket, command, Aim::Any);
+        tag.lane = Lane::Exclusive;
+        self.sessions[ix].busy = Some(Busy::Script);
+        self.stats.scripts.begin();
+        self.forward(tag, &[request.frame]);
+        Handled::Done
+    }
+
+    /// A script without keys came upon one that its node does not hold: where to try it next. Nowhere can it
+    /// have changed anything, as a node runs it beyond its first key only if that is its own.
+    pub fn next_for_script(&self, tag: &Tag, reply: &[u8]) -> Option<Aim> {
+        let is_script = tag.lane == Lane::Exclusive
+            && tag.purpose == Purpose::Answer
+            && !self.is_of_errand(tag)
+            && self.traits[usize::from(tag.command.0)].handling == Handling::Script;
+        if !is_script || !names_no_key(reply) {
+            return None;
+        }
+        let next = ShardIx::from(tag.redirects.checked_add(1)?);
+        let shard = (usize::from(next) < self.topology.shards().len()).then_some(next)?;
+        self.topology.ranges_of(shard).first().map(|range| Aim::Owner(range.start))
+    }
+
+    /// SCRIPT KILL and FUNCTION KILL go to all primaries, over connections on which no script runs.
+    pub fn send_kill(
+        &mut self,
+        ix: usize,
+        command: CommandIx,
+        firsts: Vec<Slot>,
+        request: &Request,
+    ) -> Handled {
+        let merge = Merge::new(Policy::Kill, self.sessions[ix].state.version, firsts.len(), false);
+        let ticket = self.take_ticket(ix, command, Place::Merging(Box::new(merge)));
+        self.sessions[ix].busy = Some(Busy::Alone);
+        for (part, slot) in firsts.into_iter().enumerate() {
+            let mut tag = self.tag(ix, ticket, command, Aim::Owner(slot));
+            tag.part = part as u32;
+            tag.lane = Lane::Exclusive;
+            self.forward(tag, &[request.frame]);
+        }
+        Handled::Done
+    }
+
     fn script_use(&self, request: &Request) -> Option<ScriptUse> {
         match self.table.lookup(request) {
             Lookup::Found(command, _) => self.traits[usize::from(command.0)].script,
@@ -165,6 +244,19 @@ impl Core {
         let is_known = |sha: &[u8]| parse_sha(sha).is_some_and(|sha| self.stats.scripts.get(&sha).is_some());
         request.args().skip(2).map(is_known).collect()
     }
+}
+
+/// Whether a node stopped a script at a key that it does not hold and that the client has not named.
+fn names_no_key(reply: &[u8]) -> bool {
+    memchr::memmem::find(reply, b"attempted to access a non local key").is_some()
+}
+
+/// What the client is told then.
+pub fn undeclared_key(reply: &[u8]) -> Option<Vec<u8>> {
+    const ADVICE: &[u8] =
+        b"; name the keys of a script (EVAL script 1 key), so that it runs where they are\r\n";
+    let line = reply.strip_suffix(b"\r\n").filter(|_| names_no_key(reply))?;
+    Some([line, ADVICE].concat())
 }
 
 /// Looks at each of the requests that travel as one.

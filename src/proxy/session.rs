@@ -2,7 +2,10 @@
 //! `read`, what becomes of them in `dispatch`.
 
 use super::client_state::ClientState;
+use super::errand::Errand;
+use super::feed::Feed;
 use super::pipeline::{Pipeline, Ticket};
+use super::replay::Replay;
 use crate::resp::{RequestProgress, RequestScanner};
 use crate::telemetry::Close;
 use crate::topology::Slot;
@@ -14,6 +17,10 @@ pub enum Busy {
     Blocked,
     /// A command runs alone, over a connection of the session's own.
     Alone,
+    /// A transaction is carried out piece by piece.
+    Replaying,
+    /// A script without keys runs, over a connection of the session's own.
+    Script,
     /// A large request waits until its node is known to serve the key; its first `scanned` bytes are
     /// whole arguments.
     Probing { scanned: usize, progress: RequestProgress },
@@ -67,13 +74,22 @@ pub struct Session {
     pub held_requests: usize,
     pub held_bytes: usize,
     pub busy: Option<Busy>,
-    pub watch: Option<Watch>,
+    /// One for each slot.
+    pub watches: Vec<Watch>,
+    /// A transaction that is carried out here, after its EXEC.
+    pub replay: Option<Box<Replay>>,
+    /// SYNC.
+    pub feed: Option<Box<Feed>>,
+    /// What it is there for, if it is no client's.
+    pub errand: Option<Box<Errand>>,
     /// When the client last sent something, in microseconds of the worker's clock.
     pub heard_at: u64,
     /// Since when it has not taken what waits for it; 0: it has.
     pub stuck_at: u64,
     /// Commands wait in `tail`, or the socket is not read, until something is answered or written.
     pub is_stalled: bool,
+    /// Its command waits for the end of CLIENT PAUSE.
+    pub is_paused: bool,
     /// The client sends no more.
     pub is_eof: bool,
     /// To be closed once everything is written, and why.
@@ -101,10 +117,14 @@ impl Session {
             held_requests: 0,
             held_bytes: 0,
             busy: None,
-            watch: None,
+            watches: Vec::new(),
+            replay: None,
+            feed: None,
+            errand: None,
             heard_at: now,
             stuck_at: 0,
             is_stalled: false,
+            is_paused: false,
             is_eof: false,
             closing: None,
             is_dirty: false,

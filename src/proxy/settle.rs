@@ -46,6 +46,9 @@ impl Core {
                 return;
             }
         }
+        if self.backends[ix].is_raw {
+            return self.feed_bytes(ix, bytes);
+        }
         let wire = &mut self.backends[ix].wire;
         if wire.tail.is_empty() {
             let consumed = self.read_replies(ix, bytes);
@@ -133,12 +136,12 @@ impl Core {
     #[inline]
     pub fn on_reply(&mut self, ix: usize, reply: &[u8]) {
         let backend = &mut self.backends[ix];
-        if self.subscriptions.is_subscriber(ix) {
-            return self.on_message(reply);
+        if backend.is_subscriber {
+            return self.on_message(ix, reply);
         }
         let Some(front) = backend.wire.flights.front_mut() else {
             // Unasked: a push, or why the node is about to close ("max number of clients reached").
-            if reply[0] != b'>' {
+            if !self.on_ear(ix, reply) && reply[0] != b'>' {
                 self.close_backend(ix, true);
             }
             return;
@@ -150,14 +153,28 @@ impl Core {
             front.skip -= 1;
             if backend.bounce.is_none() {
                 let tag = front.tag;
-                let is_bounce = reply[0] == b'-' && verdict(reply) != Verdict::Final;
-                let bounce = if is_bounce { Some(reply.to_vec()) } else { self.refusal_of_wait(&tag, reply) };
+                let bounce = if reply[0] == b'-' && !self.is_wait(&tag) {
+                    Some(reply.to_vec())
+                } else {
+                    self.refusal_of_wait(&tag, reply)
+                };
                 self.backends[ix].bounce = bounce;
             }
             return;
         }
         if reply[0] == b'-' || backend.bounce.is_some() {
             let tag = front.tag;
+            if tag.purpose == Purpose::Check {
+                let refusal = self.backends[ix].bounce.take();
+                let (outcome, reply) = match &refusal {
+                    Some(refusal) => (Outcome::Error, &**refusal),
+                    None => (Outcome::Error, reply),
+                };
+                self.note_refusal(reply);
+                let Some(flight) = self.backends[ix].wire.flights.pop_front() else { return };
+                self.backends[ix].wire.outbox.pop_front(flight.len as usize);
+                return self.settle(ix, &flight.tag, outcome, reply);
+            }
             if self.is_wait(&tag)
                 && let Some(refusal) = self.backends[ix].bounce.take()
             {
@@ -184,20 +201,38 @@ impl Core {
     /// An error reply: the client's answer, or a reason to try elsewhere or later.
     fn on_error(&mut self, ix: usize, reply: &[u8]) {
         self.note_script_error(ix, reply);
+        self.note_refusal(reply);
         let backend = &mut self.backends[ix];
         let bounce = backend.bounce.take().filter(|_| reply.starts_with(b"-EXECABORT"));
         let Some(front) = backend.wire.flights.front() else { return };
         let tag = front.tag;
+        if let Some(next) = self.next_for_script(&tag, reply) {
+            return self.bounce(ix, Cause::Moved, next, true);
+        }
+        let is_of_errand = self.is_of_errand(&tag);
+        let backend = &mut self.backends[ix];
         let is_watched = backend.is_kept;
         let judged = bounce.as_deref().unwrap_or(reply);
-        match verdict(judged) {
+        let verdict = match verdict(judged) {
+            // Its plan looks for a slot that is not being moved.
+            Verdict::Wait(Cause::TryAgain) if is_of_errand => Verdict::Final,
+            verdict => verdict,
+        };
+        let backend = &mut self.backends[ix];
+        match verdict {
             Verdict::Final => {
                 let Some(flight) = backend.wire.flights.pop_front() else { return };
                 backend.wire.outbox.pop_front(flight.len as usize);
                 if is_watched {
                     self.end_watched(ix, &flight.tag);
                 }
-                self.settle(ix, &flight.tag, Outcome::Error, reply);
+                let is_told = bounce.is_some() && !is_of_errand;
+                let told = if is_told {
+                    Some(super::doubt::abort_line(judged))
+                } else {
+                    super::scripts::undeclared_key(judged)
+                };
+                self.settle(ix, &flight.tag, Outcome::Error, told.as_deref().unwrap_or(judged));
                 self.after_flight(ix);
             }
             // The watch was for this node and is lost: the transaction must not run elsewhere.

@@ -27,8 +27,10 @@ pub struct OwnCommands {
 /// Whether a command that is answered here can be part of a transaction. Those that change how replies
 /// are written cannot.
 pub fn is_allowed(local: Local, spec: &Spec) -> bool {
-    matches!(local, Local::Client | Local::Select | Local::Command | Local::Role | Local::ClusterDisabled)
-        && &*spec.name != "client|reply"
+    matches!(
+        local,
+        Local::Client | Local::Select | Local::Command | Local::Role | Local::WhoAmI | Local::ClusterDisabled
+    ) && super::client_command::is_answered_at_once(spec)
 }
 
 impl Core {

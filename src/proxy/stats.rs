@@ -1,7 +1,12 @@
 //! What the workers share: who is connected, the scripts that were shown, and a few totals. Touched when a
 //! client comes, goes or names itself, or uses scripts; never per ordinary command.
 
+use super::doubt::Doubt;
+use super::notice::Peers;
+use super::pubsub::Kind;
 use super::scripts::Scripts;
+use super::tracking::Counts;
+use super::watch::Watch;
 use crate::topology::NodeId;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -11,16 +16,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// What CLIENT LIST tells of a client.
-#[derive(Debug, Clone)]
+/// What CLIENT LIST tells of a client's connection.
+#[derive(Debug, Clone, Copy)]
 pub struct ClientInfo {
     pub addr: SocketAddr,
+    /// Where it connected to.
+    pub laddr: SocketAddr,
+    pub fd: i32,
     pub worker: usize,
     pub connected_at: Instant,
-    pub name: Box<[u8]>,
-    pub lib_name: Box<[u8]>,
-    pub lib_ver: Box<[u8]>,
-    pub is_resp3: bool,
 }
 
 /// Shared by all workers and the admin side.
@@ -34,6 +38,10 @@ pub struct Stats {
     pub subscribers: Subscribers,
     pub scripts: Scripts,
     pub shares: Shares,
+    pub doubt: Doubt,
+    pub watch: Watch,
+    pub peers: Peers,
+    pub tracking: Counts,
     /// The nodes' name and version; what HELLO answers.
     server: ArcSwap<String>,
 }
@@ -46,6 +54,7 @@ pub struct Shares {
     held_bytes: AtomicUsize,
     exclusive: AtomicUsize,
     shortages: AtomicUsize,
+    errand_bytes: AtomicUsize,
 }
 
 /// Adds to a total that must not become more than `most`; says whether it could.
@@ -83,6 +92,21 @@ impl Shares {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
+    /// An errand keeps `size` bytes more, unless all together kept more than `most` then.
+    pub fn keep_for_errand(&self, size: usize, most: usize) -> bool {
+        add_up_to(&self.errand_bytes, size, most)
+    }
+
+    /// An errand keeps `size` bytes less.
+    pub fn release_of_errand(&self, size: usize) {
+        self.errand_bytes.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    /// How many bytes errands keep.
+    pub fn errand_bytes(&self) -> usize {
+        self.errand_bytes.load(Ordering::Relaxed)
+    }
+
     /// One more connection for one client, unless that were more than `most`.
     pub fn take_exclusive(&self, most: usize) -> bool {
         add_up_to(&self.exclusive, 1, most)
@@ -109,25 +133,26 @@ impl Shares {
     }
 }
 
-/// Whether it is a pattern, and the name.
-type Topic = (bool, Box<[u8]>);
+type Topic = (Kind, Box<[u8]>);
 
 /// How many clients of this process are subscribed to each channel and pattern, over all workers.
 #[derive(Debug, Default)]
 pub struct Subscribers {
     pub channels: DashMap<Box<[u8]>, usize>,
     pub patterns: DashMap<Box<[u8]>, usize>,
+    /// The channels that only their shards carry.
+    pub shard_channels: DashMap<Box<[u8]>, usize>,
     /// By how many of our connections each node is subscribed to them.
     carried: DashMap<NodeId, HashMap<Topic, usize>>,
 }
 
 impl Subscribers {
-    pub fn add(&self, is_pattern: bool, name: &[u8]) {
-        *self.topics(is_pattern).entry(name.into()).or_insert(0) += 1;
+    pub fn add(&self, kind: Kind, name: &[u8]) {
+        *self.topics(kind).entry(name.into()).or_insert(0) += 1;
     }
 
-    pub fn remove(&self, is_pattern: bool, name: &[u8]) {
-        let topics = self.topics(is_pattern);
+    pub fn remove(&self, kind: Kind, name: &[u8]) {
+        let topics = self.topics(kind);
         if let Some(mut count) = topics.get_mut(name) {
             *count = count.saturating_sub(1);
         }
@@ -135,14 +160,14 @@ impl Subscribers {
     }
 
     /// A connection of ours to a node is subscribed.
-    pub fn carry(&self, node: NodeId, is_pattern: bool, name: &[u8]) {
-        *self.carried.entry(node).or_default().entry((is_pattern, name.into())).or_insert(0) += 1;
+    pub fn carry(&self, node: NodeId, kind: Kind, name: &[u8]) {
+        *self.carried.entry(node).or_default().entry((kind, name.into())).or_insert(0) += 1;
     }
 
     /// And is not any more.
-    pub fn drop_carried(&self, node: NodeId, is_pattern: bool, name: &[u8]) {
+    pub fn drop_carried(&self, node: NodeId, kind: Kind, name: &[u8]) {
         if let Some(mut carried) = self.carried.get_mut(&node) {
-            let topic = (is_pattern, name.into());
+            let topic = (kind, name.into());
             let left = carried.get(&topic).map_or(0, |count| count.saturating_sub(1));
             if left > 0 {
                 carried.insert(topic, left)
@@ -154,14 +179,29 @@ impl Subscribers {
     }
 
     /// The channels, or patterns, that our connections to a node are subscribed to, and how many are.
-    pub fn carried_at(&self, node: NodeId, is_pattern: bool) -> Vec<(Box<[u8]>, usize)> {
+    pub fn carried_at(&self, node: NodeId, kind: Kind) -> Vec<(Box<[u8]>, usize)> {
         let Some(carried) = self.carried.get(&node) else { return Vec::new() };
-        let wanted = carried.iter().filter(|((kind, _), _)| *kind == is_pattern);
+        let wanted = carried.iter().filter(|((other, _), _)| *other == kind);
         wanted.map(|((_, name), count)| (name.clone(), *count)).collect()
     }
 
-    fn topics(&self, is_pattern: bool) -> &DashMap<Box<[u8]>, usize> {
-        if is_pattern { &self.patterns } else { &self.channels }
+    /// By how many of our connections to a node a message on `channel` comes to us.
+    pub fn carried_for(&self, node: NodeId, channel: &[u8]) -> usize {
+        let Some(carried) = self.carried.get(&node) else { return 0 };
+        let reaches = |(kind, name): &Topic| match kind {
+            Kind::Channel => **name == *channel,
+            Kind::Pattern => crate::command::glob_matches(name, channel),
+            Kind::Shard => false,
+        };
+        carried.iter().filter(|(topic, _)| reaches(topic)).map(|(_, count)| *count).sum()
+    }
+
+    fn topics(&self, kind: Kind) -> &DashMap<Box<[u8]>, usize> {
+        match kind {
+            Kind::Channel => &self.channels,
+            Kind::Pattern => &self.patterns,
+            Kind::Shard => &self.shard_channels,
+        }
     }
 }
 
@@ -176,6 +216,10 @@ impl Default for Stats {
             subscribers: Subscribers::default(),
             scripts: Scripts::default(),
             shares: Shares::default(),
+            doubt: Doubt::default(),
+            watch: Watch::default(),
+            peers: Peers::default(),
+            tracking: Counts::default(),
             server: ArcSwap::from_pointee("redis 7.0.0".to_string()),
         }
     }
@@ -183,21 +227,12 @@ impl Default for Stats {
 
 impl Stats {
     /// Gives a client its number, unless there are `most` already.
-    pub fn admit_client(&self, addr: SocketAddr, worker: usize, most: usize) -> Option<u64> {
+    pub fn admit_client(&self, info: ClientInfo, most: usize) -> Option<u64> {
         let admitted = self
             .connected
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < most).then_some(count + 1));
         admitted.ok()?;
         let id = self.next_client.fetch_add(1, Ordering::Relaxed);
-        let info = ClientInfo {
-            addr,
-            worker,
-            connected_at: Instant::now(),
-            name: Box::default(),
-            lib_name: Box::default(),
-            lib_ver: Box::default(),
-            is_resp3: false,
-        };
         self.clients.insert(id, info);
         Some(id)
     }
@@ -208,22 +243,8 @@ impl Stats {
         }
     }
 
-    pub fn update_client(&self, id: u64, change: impl FnOnce(&mut ClientInfo)) {
-        if let Some(mut info) = self.clients.get_mut(&id) {
-            change(&mut info);
-        }
-    }
-
     pub fn client(&self, id: u64) -> Option<ClientInfo> {
-        self.clients.get(&id).map(|info| info.clone())
-    }
-
-    /// All clients, by number.
-    pub fn clients(&self) -> Vec<(u64, ClientInfo)> {
-        let mut all: Vec<(u64, ClientInfo)> =
-            self.clients.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
-        all.sort_unstable_by_key(|(id, _)| *id);
-        all
+        self.clients.get(&id).map(|info| *info)
     }
 
     /// A worker is connected to all shards for the first time.
@@ -275,10 +296,11 @@ mod tests {
     #[test]
     fn clients_beyond_the_limit_are_not_admitted() {
         let (stats, addr) = (Stats::default(), SocketAddr::from(([127, 0, 0, 1], 1)));
-        let first = stats.admit_client(addr, 0, 1).unwrap();
-        assert_eq!(stats.admit_client(addr, 0, 1), None);
+        let info = ClientInfo { addr, laddr: addr, fd: 3, worker: 0, connected_at: Instant::now() };
+        let first = stats.admit_client(info, 1).unwrap();
+        assert_eq!(stats.admit_client(info, 1), None);
         stats.forget_client(first);
         stats.forget_client(first);
-        assert_eq!((stats.connected(), stats.admit_client(addr, 0, 1)), (0, Some(2)));
+        assert_eq!((stats.connected(), stats.admit_client(info, 1)), (0, Some(2)));
     }
 }

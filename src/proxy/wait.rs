@@ -15,11 +15,11 @@ use super::pipeline::Place;
 use super::router::{All, Handling};
 use super::scripts::each_request;
 use super::session::Busy;
+use super::slot_tag::tag_of;
 use crate::backend::Release;
 use crate::command::CommandIx;
 use crate::resp::{Request, write_request};
-use crate::topology::{SLOTS, Slot};
-use std::sync::LazyLock;
+use crate::topology::Slot;
 
 /// What the names of the keys that precede WAIT begin with.
 const KEY_PREFIX: &str = "slotgate:wait:";
@@ -29,21 +29,7 @@ const EXECUTED: &[u8] = b"*2\r\n+OK\r\n:1\r\n";
 
 /// A key of our own in `slot`.
 fn key_in(slot: Slot) -> String {
-    static TAGS: LazyLock<Vec<u32>> = LazyLock::new(|| {
-        let (mut tags, mut missing) = (vec![u32::MAX; SLOTS], SLOTS);
-        for tag in 0.. {
-            let place = &mut tags[Slot::of_key(tag.to_string().as_bytes()).index()];
-            if *place == u32::MAX {
-                *place = tag;
-                missing -= 1;
-            }
-            if missing == 0 {
-                break;
-            }
-        }
-        tags
-    });
-    format!("{KEY_PREFIX}{{{}}}", TAGS[slot.index()])
+    format!("{KEY_PREFIX}{{{}}}", tag_of(slot))
 }
 
 /// What goes before WAIT at a node, and how many replies it has.
@@ -154,13 +140,6 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn there_is_a_key_in_every_slot() {
-        for slot in Slot::all() {
-            assert_eq!(Slot::of_key(key_in(slot).as_bytes()), slot);
-        }
-    }
 
     #[test]
     fn a_key_is_written_only_where_other_commands_do_not_count() {

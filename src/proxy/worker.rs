@@ -10,6 +10,7 @@
 use super::core::Core;
 use super::gather::{Gathering, MOMENT};
 use super::kept::Kept;
+use super::notice::Notice;
 use crate::command::Table;
 use crate::telemetry::Close;
 use std::net::{SocketAddr, TcpStream};
@@ -83,6 +84,8 @@ pub enum Order {
     Learn(Arc<Table>),
     /// The topology may have changed.
     Topology,
+    /// Another worker tells something.
+    Notice(Notice),
     /// Let clients go as soon as nothing of theirs is under way.
     Drain,
     /// End now.
@@ -235,6 +238,7 @@ impl<I: Io> Worker<I> {
                 Order::Client(socket, id) => self.accept(socket, id),
                 Order::Learn(table) => self.core.learn(table),
                 Order::Topology => {}
+                Order::Notice(notice) => self.core.on_notice(notice),
                 Order::Drain => self.core.drain(),
                 Order::Stop => self.is_stopped = true,
             }

@@ -38,6 +38,14 @@ impl ReplyWriter<'_> {
         self.head(b':', value);
     }
 
+    /// A number with a fraction: a bulk in RESP2.
+    pub fn double(&mut self, value: f64) {
+        match self.version {
+            Version::Resp2 => self.bulk(value.to_string()),
+            Version::Resp3 => self.head(b',', value),
+        }
+    }
+
     pub fn bulk(&mut self, body: impl AsRef<[u8]>) {
         let body = body.as_ref();
         self.head(b'$', body.len());

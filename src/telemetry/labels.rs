@@ -130,6 +130,21 @@ label! {
 }
 
 label! {
+    /// How a command whose keys lie in several slots ended.
+    ErrandResult {
+        Done => "done",
+        /// With an error, and nothing was changed.
+        Error => "error",
+        /// The values were too large, or too many at once.
+        TooLarge => "too-large",
+        /// Done in part.
+        HalfWay => "half-way",
+        /// `--cross-slot` does not allow it.
+        Refused => "refused",
+    }
+}
+
+label! {
     /// Why a client's connection ended.
     Close {
         /// The client closed it, or sent QUIT.

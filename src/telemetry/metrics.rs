@@ -1,7 +1,7 @@
 //! The shared side of the metrics: handles registered once, and the text that a scrape gets.
 
 use super::histogram::SharedHistogram;
-use super::labels::{Close, Family, Outcome, Reason, RedirectKind};
+use super::labels::{Close, ErrandResult, Family, Outcome, Reason, RedirectKind};
 use super::table::{self, Kind, Metric, Origin, TABLE};
 use super::text;
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder as _};
@@ -46,6 +46,7 @@ pub struct Metrics {
     pub(super) held: Counter,
     pub(super) held_now: Gauge,
     pub(super) refused: [Counter; Reason::ALL.len()],
+    pub(super) errands: [[Counter; ErrandResult::ALL.len()]; Family::ALL.len()],
     pub(super) clients: Gauge,
     pub(super) clients_accepted: Counter,
     pub(super) clients_rejected: Counter,
@@ -90,6 +91,9 @@ impl Metrics {
             held: counter(&table::HELD, &[]),
             held_now: gauge(&table::HELD_NOW),
             refused: Reason::ALL.map(|reason| counter(&table::REFUSED, &[reason.as_str()])),
+            errands: Family::ALL.map(|family| {
+                ErrandResult::ALL.map(|result| counter(&table::ERRANDS, &[family.as_str(), result.as_str()]))
+            }),
             clients: gauge(&table::CLIENTS),
             clients_accepted: counter(&table::CLIENTS_ACCEPTED, &[]),
             clients_rejected: counter(&table::CLIENTS_REJECTED, &[]),

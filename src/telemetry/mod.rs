@@ -12,6 +12,6 @@ mod recorder;
 pub mod table;
 mod text;
 
-pub use labels::{Close, Family, Outcome, Reason, RedirectKind};
+pub use labels::{Close, ErrandResult, Family, Outcome, Reason, RedirectKind};
 pub use metrics::{Metrics, Sample};
 pub use recorder::Recorder;

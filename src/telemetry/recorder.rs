@@ -3,7 +3,7 @@
 //! On the hot path: each method is an addition or two. No lock, no atomic, no lookup, no clock.
 
 use super::histogram::LocalHistogram;
-use super::labels::{Close, Family, Outcome, Reason, RedirectKind};
+use super::labels::{Close, ErrandResult, Family, Outcome, Reason, RedirectKind};
 use super::metrics::Metrics;
 use std::mem::take;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ pub struct Recorder {
     held: u64,
     held_now: Level,
     refused: [u64; Reason::ALL.len()],
+    errands: [[u64; ErrandResult::ALL.len()]; Family::ALL.len()],
     clients: Level,
     clients_accepted: u64,
     clients_rejected: u64,
@@ -65,6 +66,7 @@ impl Recorder {
             held: 0,
             held_now: Level::default(),
             refused: Default::default(),
+            errands: Default::default(),
             clients: Level::default(),
             clients_accepted: 0,
             clients_rejected: 0,
@@ -122,6 +124,11 @@ impl Recorder {
     #[inline]
     pub fn refused(&mut self, reason: Reason) {
         self.refused[reason.index()] += 1;
+    }
+
+    /// A command with keys in several slots ended.
+    pub fn errand(&mut self, family: Family, result: ErrandResult) {
+        self.errands[family.index()][result.index()] += 1;
     }
 
     /// A client connected to this worker.
@@ -212,6 +219,9 @@ impl Recorder {
         let metrics = &*self.metrics;
         for (outcomes, counters) in self.requests.iter_mut().zip(&metrics.requests) {
             flush(outcomes, counters);
+        }
+        for (results, counters) in self.errands.iter_mut().zip(&metrics.errands) {
+            flush(results, counters);
         }
         for (local, shared) in self.request_duration.iter_mut().zip(&metrics.request_duration) {
             shared.take(local);

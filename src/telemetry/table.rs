@@ -85,6 +85,9 @@ table! {
         "Requests held at this moment.";
     REFUSED: Counter Recorded "slotgate_refused_total" ["reason"] COUNT,
         "Requests answered with an error of the gateway's own, by reason.";
+    ERRANDS: Counter Recorded "slotgate_cross_slot_total" ["family" "result"] COUNT,
+        "Commands with keys in several slots that cannot be split, by family and result (done, error, too-large, \
+         half-way, refused).";
     SHARD_REQUESTS: Counter Recorded "slotgate_shard_requests_total" ["primary"] COUNT,
         "Requests sent to a shard, named by the id of its primary.";
     CLIENTS: Gauge Recorded "slotgate_clients" [] COUNT,

@@ -18,7 +18,7 @@ fn a_drain_answers_what_is_under_way_takes_nobody_new_and_ends_well() {
     blocked.send(&["BLPOP", "drain:list", "0"]);
     // Something to wait for: a reply that is not there yet, and its pipelined followers.
     blocked.send_raw([request(&["SET", "drain:a", "1"]), request(&["INCR", "drain:a"])].concat());
-    other.expect("ECHO in-time", "$7\r\nin-time\r\n");
+    wait_until("it waits", || other.call_text(&["CLIENT", "LIST"]).contains("cmd=blpop"));
     gateway.terminate();
     wait_until_draining(&gateway);
     assert_eq!(gateway.admin_get("/readyz").0, 503);

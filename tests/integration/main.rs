@@ -16,6 +16,7 @@ mod bootstrap;
 mod command_keys;
 mod command_table;
 mod config;
+mod cross_slot;
 mod day_two;
 mod demo;
 mod drain;

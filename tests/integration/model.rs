@@ -53,11 +53,21 @@ impl Pair {
 
 #[test]
 fn random_commands_are_answered_as_by_one_plain_server() {
+    compare(&[], false);
+}
+
+#[test]
+fn random_commands_with_keys_in_several_slots_are_answered_as_by_one_plain_server() {
+    compare(&["--cross-slot", "emulate"], true);
+}
+
+/// `is_spread`: commands with several keys have them in several slots.
+fn compare(args: &[&str], is_spread: bool) {
     let seed = env_number("SLOTGATE_MODEL_SEED").unwrap_or_else(|| fastrand::u64(..));
     let count = env_number("SLOTGATE_MODEL_COMMANDS").map_or(COMMANDS, |count| count as usize);
     println!("SLOTGATE_MODEL_SEED={seed}");
     let cluster = whole_keyspace();
-    let gateway = Gateway::start(&cluster);
+    let gateway = Gateway::start_with(&cluster, args);
     let server = RealCluster::start_standalone();
     let mut pairs: Vec<Pair> =
         (0..2).map(|_| Pair { ours: gateway.client(), model: server.client(0) }).collect();
@@ -67,7 +77,7 @@ fn random_commands_are_answered_as_by_one_plain_server() {
 
     let (dump, is_nesting_survived) =
         (dump_of_a_string(&mut pairs[0].model), survives_nesting(&mut pairs[0].model));
-    let mut commands = Commands::new(seed, dump, is_nesting_survived);
+    let mut commands = Commands::new(seed, dump, is_nesting_survived, is_spread);
     let mut done: Vec<Command> = Vec::new();
     while done.len() < count {
         let depth = if commands.rng().bool() { 1 } else { commands.rng().usize(1..DEEPEST_PIPELINE) };

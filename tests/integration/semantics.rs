@@ -3,13 +3,17 @@
 
 mod blocking;
 mod client_state;
+mod clients;
 mod face;
 mod fairness;
+mod feed;
 mod keyspace;
 mod order;
 mod protocol;
 mod pubsub;
 mod relay;
 mod scripts;
+mod server;
+mod tracking;
 mod transactions;
 mod wait;

@@ -71,3 +71,80 @@ fn a_channel_that_is_refused_when_subscribed_anew_ends_its_clients_and_no_others
     world.leave(two);
     assert!(world.core.subscriptions.is_empty());
 }
+
+fn message(world: &mut World, node: usize, text: &str) {
+    let lines = &world.core.subscriptions.lines;
+    let backend = lines.iter().map(|line| line.backend).find(|ix| world.wires[ix].link.node == node).unwrap();
+    world.wires.get_mut(&backend).unwrap().link.output.extend_from_slice(text.as_bytes());
+    world.settle();
+}
+
+#[test]
+fn what_happens_to_keys_is_heard_from_all_nodes_and_what_is_published_once() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "PSUBSCRIBE *");
+    world.settle();
+    let of = |channel: &str, text: &str| {
+        let (channels, texts) = (channel.len(), text.len());
+        format!("*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n${channels}\r\n{channel}\r\n${texts}\r\n{text}\r\n")
+    };
+    let before = world.replies(client).len();
+    let events = [("__keyevent@0__:set", "a"), ("__keyevent@0__:set", "b")].map(|(name, key)| of(name, key));
+    for (node, event) in events.iter().enumerate() {
+        message(&mut world, node, event);
+        message(&mut world, node, &of("news", "hi"));
+    }
+    let mut told = world.replies(client).split_off(before);
+    told.retain(|told| *told != of("news", "hi"));
+    assert_eq!(told, events);
+    assert_eq!(world.replies(client).len() - before, 3);
+    // A pattern that no event matches needs one connection only.
+    world.send(client, "PUNSUBSCRIBE");
+    world.send(client, "PSUBSCRIBE news*");
+    world.settle();
+    world.advance(std::time::Duration::from_secs(1));
+    assert_eq!(world.core.subscriptions.lines.len(), 1);
+    world.leave(client);
+    assert!(world.core.subscriptions.is_empty());
+    world.heal();
+}
+
+#[test]
+fn a_shards_channel_is_heard_at_its_slots_owner_wherever_that_is() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.send(client, "SUBSCRIBE news");
+    world.send(client, "SSUBSCRIBE {a}1");
+    world.settle();
+    // They are counted by themselves.
+    assert_eq!(world.last(client), "*3\r\n$10\r\nssubscribe\r\n$4\r\n{a}1\r\n:1\r\n");
+    let slot = super::cluster::slot_of("a");
+    world.cluster.owners.get_mut(&slot).unwrap().target = Some(0);
+    world.cluster.finish_move(slot);
+    let before = world.replies(client).len();
+    message(&mut world, 1, "*3\r\n$12\r\nsunsubscribe\r\n$4\r\n{a}1\r\n:0\r\n");
+    world.publish();
+    world.core.load_topology();
+    world.settle();
+    let text = "*3\r\n$8\r\nsmessage\r\n$4\r\n{a}1\r\n$2\r\nhi\r\n";
+    message(&mut world, 0, text);
+    assert_eq!(world.replies(client).split_off(before), [text]);
+    world.send(client, "SUNSUBSCRIBE");
+    world.settle();
+    assert_eq!(world.last(client), "*3\r\n$12\r\nsunsubscribe\r\n$4\r\n{a}1\r\n:0\r\n");
+    world.leave(client);
+    assert!(world.core.subscriptions.is_empty());
+}
+
+#[test]
+fn a_client_that_hears_no_replies_still_hears_of_its_subscriptions() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    for line in ["CLIENT REPLY OFF", "SUBSCRIBE news", "UNSUBSCRIBE news", "PING"] {
+        world.send(client, line);
+        world.settle();
+    }
+    let ended = "*3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:0\r\n";
+    assert_eq!(world.replies(client), [subscribed("news", 1), ended.to_string()]);
+}

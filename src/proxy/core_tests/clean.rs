@@ -29,7 +29,9 @@ impl World {
     pub fn check_clean(&self) {
         let held: Vec<_> = self.core.held.iter().chain(&self.core.parked).collect();
         assert!(held.is_empty() && self.core.stats.shares.held_bytes() == 0, "held: {held:?}");
+        assert_eq!(self.core.stats.shares.errand_bytes(), 0);
         for (ix, session) in &self.core.sessions {
+            assert!(session.errand.is_none(), "an errand never ended: {:?}", session.errand);
             assert_eq!((session.held_requests, session.held_bytes), (0, 0), "session {ix} has requests held");
             assert!(session.gates.is_empty(), "session {ix} has gates: {:?}", session.gates);
             assert!(session.pipeline.is_empty(), "session {ix} owes replies");
@@ -46,8 +48,9 @@ impl World {
             assert!(backend.wire.outbox.is_empty(), "backend {ix} keeps bytes");
             exclusive += usize::from(backend.lane == Lane::Exclusive);
             if let Some(owner) = backend.owner {
-                let watch = self.core.sessions[owner.ix as usize].watch;
-                assert_eq!(watch.and_then(|watch| watch.backend), Some(ix), "backend {ix} never came back");
+                let watches = &self.core.sessions[owner.ix as usize].watches;
+                let is_watch = watches.iter().any(|watch| watch.backend == Some(ix));
+                assert!(is_watch, "backend {ix} never came back");
             }
         }
         assert_eq!(self.core.stats.shares.exclusive(), exclusive);

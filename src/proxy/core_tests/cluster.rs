@@ -70,7 +70,7 @@ fn id(node: usize) -> String {
     format!("{:040x}", node + 1)
 }
 
-fn bulk(text: &str) -> Vec<u8> {
+pub fn bulk(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     write_bulk(&mut out, text.as_bytes());
     out
@@ -168,7 +168,13 @@ impl Cluster {
         match &*name {
             "CLUSTER" => return bulk(&id(link.node)),
             "HELLO" => return b"%0\r\n".to_vec(),
-            "PING" => return b"+PONG\r\n".to_vec(),
+            "PING" if link.queued.is_none() => return b"+PONG\r\n".to_vec(),
+            // With keys it is one that an errand sends.
+            "EVAL" if args.get(2).is_some_and(|count| count == b"0") => {
+                return self.eval(link.node, &text(&args[1]));
+            }
+            "SCRIPT" if link.node == 0 => return ok,
+            "SCRIPT" => return b"-NOTBUSY No scripts in execution right now.\r\n".to_vec(),
             "ASKING" => {
                 link.is_asking = true;
                 return ok;
@@ -183,7 +189,15 @@ impl Cluster {
                 return ok;
             }
             "EXEC" => return self.exec(link),
-            "SUBSCRIBE" | "UNSUBSCRIBE" => {
+            "DISCARD" => {
+                link.queued = None;
+                return ok;
+            }
+            "SSUBSCRIBE" if self.owner(Slot::of_key(&args[1])).shard != link.node % 2 => {
+                let slot = Slot::of_key(&args[1]);
+                return format!("-MOVED {slot} {}\r\n", addr(self.primaries[self.owner(slot).shard])).into();
+            }
+            _ if name.ends_with("SUBSCRIBE") => {
                 let is_forbidden = |channel: &Vec<u8>| self.forbidden == Some(&*text(channel));
                 if name == "SUBSCRIBE" && args[1..].iter().any(is_forbidden) {
                     return b"-NOPERM no such channel for you\r\n".to_vec();
@@ -248,6 +262,19 @@ impl Cluster {
         out
     }
 
+    /// `for-ever`, or a key that the script writes without naming it.
+    fn eval(&mut self, node: usize, script: &str) -> Vec<u8> {
+        let is_here = self.owner(Slot::of_key(script.as_bytes())).shard == node % 2;
+        match script {
+            "for-ever" => Vec::new(),
+            key if is_here => {
+                self.data[node % 2].insert(key.to_string(), "v".to_string());
+                b"+OK\r\n".to_vec()
+            }
+            _ => b"-ERR Script attempted to access a non local key in a cluster node\r\n".to_vec(),
+        }
+    }
+
     /// Why the node does not serve these keys (Redis, `src/cluster.c`, `getNodeByQuery`).
     fn refusal(&self, node: usize, is_asking: bool, keys: &[String]) -> Option<String> {
         let slot = Slot::of_key(keys.first()?.as_bytes());
@@ -266,7 +293,8 @@ impl Cluster {
             });
         }
         if is_primary && is_asking && target == Some(node % 2) {
-            return (missing > 0 && keys.len() > 1)
+            let has_several = keys.iter().any(|key| *key != keys[0]);
+            return (missing > 0 && has_several)
                 .then(|| "-TRYAGAIN Multiple keys request during rehashing of slot\r\n".to_string());
         }
         Some(format!("-MOVED {slot} {}\r\n", addr(self.primaries[shard])))
@@ -274,6 +302,9 @@ impl Cluster {
 
     fn execute(&mut self, node: usize, name: &str, args: &[Vec<u8>]) -> Vec<u8> {
         let arg = |n: usize| text(&args[n]);
+        if let Some(reply) = self.execute_on_values(node, name, args) {
+            return reply;
+        }
         let data = &mut self.data[node % 2];
         let mut runs = Vec::new();
         let reply = match name {
@@ -318,6 +349,7 @@ impl Cluster {
                 data.clear();
                 b"+OK\r\n".to_vec()
             }
+            "PING" => b"+PONG\r\n".to_vec(),
             "DBSIZE" => format!(":{}\r\n", data.len()).into_bytes(),
             "TYPE" => b"-WRONGTYPE no\r\n".to_vec(),
             _ => panic!("a node got {name}"),
@@ -328,9 +360,12 @@ impl Cluster {
 }
 
 fn keys_of(name: &str, args: &[Vec<u8>]) -> Vec<String> {
+    if let Some(keys) = super::values::keys_of(name, args) {
+        return keys;
+    }
     let keys: Vec<String> = args[1..].iter().map(|arg| text(arg)).collect();
     match name {
-        "DBSIZE" | "FLUSHALL" => Vec::new(),
+        "DBSIZE" | "FLUSHALL" | "PING" => Vec::new(),
         "MGET" | "EXISTS" | "WATCH" => keys,
         "MSET" => keys.into_iter().step_by(2).collect(),
         "SMOVE" => keys[..2].to_vec(),

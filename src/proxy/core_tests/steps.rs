@@ -96,6 +96,10 @@ pub enum What {
     Watched,
     Ping,
     Size,
+    /// Of two slots: read, one written, both written.
+    Join,
+    Combine,
+    Rename,
 }
 
 fn what() -> impl Strategy<Value = What> {
@@ -112,6 +116,9 @@ fn what() -> impl Strategy<Value = What> {
         1 => Just(What::Watched),
         1 => Just(What::Ping),
         1 => Just(What::Size),
+        1 => Just(What::Join),
+        1 => Just(What::Combine),
+        1 => Just(What::Rename),
     ]
 }
 

@@ -8,7 +8,7 @@ use crate::command::Table;
 use crate::proxy::config::Config;
 use crate::proxy::core::Core;
 use crate::proxy::flight::Lane;
-use crate::proxy::stats::Stats;
+use crate::proxy::stats::{ClientInfo, Stats};
 use crate::resp::{ReplyScanner, write_request};
 use crate::telemetry::{Metrics, Recorder};
 use crate::topology::SharedTopology;
@@ -87,7 +87,8 @@ impl World {
 
     pub fn connect(&mut self) -> usize {
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let id = self.core.stats.admit_client(addr, 0, usize::MAX).unwrap();
+        let info = ClientInfo { addr, laddr: addr, fd: 3, worker: 0, connected_at: Instant::now() };
+        let id = self.core.stats.admit_client(info, usize::MAX).unwrap();
         let ix = self.core.open_session(id);
         let (transit, arrived, received) = (Vec::new(), Vec::new(), Vec::new());
         self.clients.push(Client {

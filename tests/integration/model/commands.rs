@@ -13,6 +13,7 @@ pub struct Commands {
     templates: Vec<Template>,
     dump: Vec<u8>,
     is_nesting_survived: bool,
+    is_spread: bool,
     next_id: u64,
 }
 
@@ -27,10 +28,16 @@ const TAGS: &[&[u8]] = &[b"{a}", b"{b}", b"{cd}"];
 /// The far future, in seconds.
 const YEAR_2100: u64 = 4_102_444_800;
 
+/// Whether a command may wait for data.
+fn may_wait(words: &[&str]) -> bool {
+    words.contains(&"BLOCK") || (words[0].starts_with('B') && words[0] != "BITOP")
+}
+
 impl Commands {
     /// `dump`: what DUMP says of some key, for RESTORE. `is_nesting_survived`: whether a MULTI or a WATCH
     /// in a transaction is an error that leaves the transaction as it was (Redis), or ends it (Valkey).
-    pub fn new(seed: u64, dump: Vec<u8>, is_nesting_survived: bool) -> Commands {
+    /// `is_spread`: commands with several keys, unless they wait, have them in any slots.
+    pub fn new(seed: u64, dump: Vec<u8>, is_nesting_survived: bool, is_spread: bool) -> Commands {
         let lines =
             include_str!("templates.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let templates = lines.map(|line| Template {
@@ -39,7 +46,7 @@ impl Commands {
             is_tagged: line.starts_with('&'),
         });
         let (rng, templates) = (Rng::with_seed(seed), templates.collect());
-        Commands { rng, templates, dump, is_nesting_survived, next_id: 1 }
+        Commands { rng, templates, dump, is_nesting_survived, is_spread, next_id: 1 }
     }
 
     pub fn rng(&mut self) -> &mut Rng {
@@ -55,7 +62,8 @@ impl Commands {
         let at = self.rng.usize(..self.templates.len());
         let template = &self.templates[at];
         let (words, is_kept) = (template.words.clone(), template.is_kept);
-        let tag = template.is_tagged.then(|| self.tag());
+        let has_one_slot = template.is_tagged && !(self.is_spread && !may_wait(&words));
+        let tag = has_one_slot.then(|| self.tag());
         let mut command = self.fill(&words, tag);
         if !is_kept && self.rng.u8(..) < 20 {
             self.garble(&mut command, tag);

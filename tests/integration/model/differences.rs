@@ -20,7 +20,6 @@ const DIFFERENCES: &[Difference] = &[
         ours: "-CROSSSLOT Keys in request don't hash to the same slot",
         reason: ONE_SLOT,
     },
-    Difference { request: "SUNION a b", ours: "-CROSSSLOT Keys in request", reason: ONE_SLOT },
     Difference { request: "RENAME a b", ours: "-CROSSSLOT Keys in request", reason: ONE_SLOT },
     Difference { request: "BLPOP a b 0.01", ours: "-CROSSSLOT Keys in request", reason: ONE_SLOT },
     Difference { request: "EVAL return~1 2 a b", ours: "-CROSSSLOT Keys in request", reason: ONE_SLOT },
@@ -29,11 +28,6 @@ const DIFFERENCES: &[Difference] = &[
         request: "EVAL redis.call('GET','a');redis.call('GET','b');redis.call('GET','c') 0",
         ours: "-ERR Script attempted to access a non local key in a cluster node script: ",
         reason: "without declared keys a script runs on any node, which may not have the key",
-    },
-    Difference {
-        request: "SORT a BY w_*",
-        ours: "-ERR BY option of SORT denied in Cluster mode",
-        reason: "the weights may be on other nodes",
     },
     Difference {
         request: "SELECT 1",

@@ -2,7 +2,7 @@
 
 use crate::support::client::{Client, request};
 use crate::support::gateway::Gateway;
-use crate::support::real_cluster::{RealCluster, whole_keyspace};
+use crate::support::real_cluster::{RealCluster, shared, whole_keyspace};
 use crate::support::wait_until;
 use std::net::SocketAddr;
 
@@ -210,4 +210,27 @@ fn connections_for_one_client_alone_are_bounded_over_all_workers() {
             client.call(&["BLPOP", "blocking:bounded", "0.01"]).starts_with(b"*-1")
         });
     }
+}
+
+#[test]
+fn a_client_is_unblocked_by_another_one_and_goes_on() {
+    let gateway = Gateway::start(shared());
+    let (mut client, mut other) = (gateway.client(), gateway.client());
+    let id = client.call_text(&["CLIENT", "ID"])[1..].trim_end().to_owned();
+    other.call(&["DEL", "blocking:u"]);
+    for (reason, reply) in [
+        (None, "*-1\r\n"),
+        (Some("TIMEOUT"), "*-1\r\n"),
+        (Some("ERROR"), "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"),
+    ] {
+        client.send(&["BLPOP", "blocking:u", "0"]);
+        let words: Vec<&str> = ["CLIENT", "UNBLOCK", &id].into_iter().chain(reason).collect();
+        wait_until("it is blocked and ends to be", || other.call(&words) == b":1\r\n");
+        assert_eq!(String::from_utf8(client.read()).unwrap(), reply);
+    }
+    other.expect(&format!("CLIENT UNBLOCK {id}"), ":0\r\n");
+    other.expect("CLIENT UNBLOCK x", "-ERR value is not an integer or out of range\r\n");
+    client.send(&["BLPOP", "blocking:u", "0"]);
+    other.call(&["RPUSH", "blocking:u", "x"]);
+    assert!(client.read().ends_with(b"$1\r\nx\r\n"));
 }

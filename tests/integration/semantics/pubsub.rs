@@ -299,3 +299,51 @@ fn patterns_are_counted_once_however_many_listen() {
     direct.call(&["PSUBSCRIBE", "c*"]);
     client.expect("PUBSUB NUMPAT", ":3\r\n");
 }
+
+#[test]
+fn one_subscription_hears_what_happens_to_the_keys_of_all_nodes() {
+    let cluster = RealCluster::start_without_replicas(&[]);
+    let gateway = Gateway::start(cluster.addrs());
+    let (mut client, mut writer) = (gateway.client(), gateway.client());
+    writer.expect("CONFIG SET notify-keyspace-events KEA", "+OK\r\n");
+    client.call(&["PSUBSCRIBE", "__key*@0__:*"]);
+    for ix in 0..20 {
+        let key = format!("pubsub:event:{ix}");
+        writer.call(&["SET", &key, "x"]);
+        for (channel, text) in
+            [(format!("__keyspace@0__:{key}"), "set"), ("__keyevent@0__:set".into(), &*key)]
+        {
+            let (channels, texts) = (channel.len(), text.len());
+            let tail = format!("${channels}\r\n{channel}\r\n${texts}\r\n{text}\r\n");
+            let told = String::from_utf8(client.read()).unwrap();
+            assert!(told.ends_with(&tail), "{told}");
+        }
+    }
+    // What is published comes once.
+    writer.expect("PUBLISH __keynews@0__:x hi", ":1\r\n");
+    assert!(client.read().ends_with(b"$2\r\nhi\r\n"));
+    client.expect("PING", "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+}
+
+#[test]
+fn a_shards_channel_is_heard_where_its_slot_is() {
+    let (gateway, server) = (Gateway::start(shared()), RealCluster::start_standalone());
+    let mut both = Both::connect(&gateway, &server);
+    let mut publishers = [gateway.client(), server.client(0)];
+    for line in
+        ["SSUBSCRIBE pubsub:s1", "SSUBSCRIBE pubsub:s1", "SUBSCRIBE pubsub:s1", "SSUBSCRIBE pubsub:s2"]
+    {
+        both.same(line);
+    }
+    for channel in ["pubsub:s1", "pubsub:s2"] {
+        publishers.iter_mut().for_each(|client| client.expect(&format!("SPUBLISH {channel} hi"), ":1\r\n"));
+        let [ours, model] = [&mut both.ours, &mut both.model].map(|client| client.read());
+        assert_eq!(String::from_utf8(ours), String::from_utf8(model));
+    }
+    publishers.iter_mut().for_each(|client| {
+        client.expect("PUBSUB SHARDNUMSUB pubsub:s2", "*2\r\n$9\r\npubsub:s2\r\n:1\r\n");
+    });
+    for line in ["SUNSUBSCRIBE pubsub:s1", "SUNSUBSCRIBE", "SUNSUBSCRIBE", "UNSUBSCRIBE", "GET pubsub:none"] {
+        both.same(line);
+    }
+}

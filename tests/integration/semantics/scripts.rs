@@ -5,6 +5,7 @@ use crate::support::gateway::Gateway;
 use crate::support::real_cluster::{RealCluster, shared};
 use crate::support::slot_move::SlotMove;
 use crate::support::value::Value;
+use crate::support::wait_until;
 
 #[test]
 fn a_script_runs_where_its_keys_are() {
@@ -160,4 +161,41 @@ fn a_script_follows_a_slot_on_the_move() {
     assert!(reply == ":4\r\n" || reply.starts_with("-NOSCRIPT "), "{reply}");
     let next = if reply == ":4\r\n" { ":5\r\n" } else { ":4\r\n" };
     assert_eq!(client.call_text(&["EVALSHA", sha, "1", "a{mv}"]), next);
+}
+
+#[test]
+fn a_script_that_runs_for_ever_is_killed_whatever_connection_it_came_by() {
+    let cluster = RealCluster::start_without_replicas(&[("lua-time-limit", "10")]);
+    let gateway = Gateway::start_with(cluster.addrs(), &["--workers", "1"]);
+    for words in
+        [&["EVAL", "while true do end", "0"][..], &["EVAL", "while true do end", "1", "scripts:busy"]]
+    {
+        let (mut client, mut other) = (gateway.client(), gateway.client());
+        client.send(words);
+        if words[2] == "0" {
+            wait_until("one Redis would be busy", || other.call(&["PING"]).starts_with(b"-BUSY "));
+        }
+        // Not before the node knows that it takes long.
+        wait_until("it is killed", || other.call(&["SCRIPT", "KILL"]) == b"+OK\r\n");
+        let reply = String::from_utf8(client.read()).unwrap();
+        assert!(reply.contains("killed by user"), "{reply}");
+        other.expect("PING", "+PONG\r\n");
+        other.expect("GET scripts:busy", "$-1\r\n");
+        let reply = other.call_text(&["SCRIPT", "KILL"]);
+        assert!(reply.starts_with("-NOTBUSY "), "{reply}");
+    }
+}
+
+#[test]
+fn a_script_that_names_no_key_runs_where_its_key_is() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    for ix in 0..9 {
+        let script = format!("return redis.call('SET', 'scripts:undeclared:{ix}', ARGV[1])");
+        assert_eq!(client.call(&["EVAL", &script, "0", "v"]), b"+OK\r\n");
+        assert_eq!(client.call(&["GET", &format!("scripts:undeclared:{ix}")]), b"$1\r\nv\r\n");
+    }
+    let script = "for ix = 0, 8 do redis.call('DEL', 'scripts:undeclared:' .. ix) end";
+    let reply = client.call_text(&["EVAL", script, "0"]);
+    assert!(reply.contains("non local key") && reply.contains("EVAL script 1 key"), "{reply}");
 }
