@@ -26,7 +26,13 @@ fn press_ctrl_c(child: &Child) {
 
 /// Runs it, presses Ctrl-C while it is at the line that contains `step`, and gives all that it said.
 #[track_caller]
-fn interrupt(mut command: Command, step: &str) -> String {
+fn interrupt(command: Command, step: &str) -> String {
+    interrupt_held(command, step, |_| {})
+}
+
+/// The same with a node that hears nothing of the step until Ctrl-C is: `hold` gets the lines as they come.
+#[track_caller]
+fn interrupt_held(mut command: Command, step: &str, mut hold: impl FnMut(&str)) -> String {
     let (mut lines, writer) = OneLine::new();
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
     let mut child = command.spawn().unwrap();
@@ -38,6 +44,7 @@ fn interrupt(mut command: Command, step: &str) -> String {
             press_ctrl_c(&child);
             is_pressed = true;
         }
+        hold(&line);
         said += &line;
         lines.take();
     }
@@ -77,7 +84,12 @@ fn a_node_that_is_being_added_is_a_member_after_the_same_command() {
     let cluster = RealCluster::start_unformed_with(4, &[CALM]);
     expect(&bootstrap(&cluster.addrs()[..3], &["--yes", "--replicas", "0"]).output().unwrap(), 0, "Done");
     let (first, new) = (at(&cluster, 0), at(&cluster, 3));
-    let said = interrupt(slotgate(&["add", &new, &first, "--yes"]), "[1/2]");
+    // The first line is the plan's, the last one says that Ctrl-C was heard.
+    let said = interrupt_held(slotgate(&["add", &new, &first, "--yes"]), "[1/2]", |line| match line {
+        _ if line.starts_with("set config epoch") => cluster.freeze(3),
+        _ if line.contains("Finishing what is under way") => cluster.thaw(3),
+        _ => {}
+    });
     contains(&said, "To go on from here, run the same command again");
     expect(&run(&["add", &new, &first, "--yes"]), 0, &new);
     expect(&run(&["check", &first, "--replicas", "0"]), 0, "Nothing is wrong: 4 nodes agree");

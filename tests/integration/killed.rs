@@ -120,7 +120,9 @@ fn in_turns(turns: usize, work: impl Fn(usize) -> Vec<u64> + Sync) -> Vec<u64> {
 fn form_killed(turns: usize, most: u64, counted: fn(&str) -> bool) -> Vec<u64> {
     let form = |addrs: &[SocketAddr]| bootstrap(addrs, &["--yes", "--replicas", "1"]);
     in_turns(turns, |turn| {
-        let cluster = RealCluster::start_unformed_with(6, &[("repl-diskless-sync-delay", "5")]);
+        // Nobody but the program changes roles, however busy the machine is.
+        let settings = [("repl-diskless-sync-delay", "5"), ("cluster-node-timeout", "30000")];
+        let cluster = RealCluster::start_unformed_with(6, &settings);
         let addrs = cluster.addrs();
         let settings = shape(addrs);
         expect(&form(addrs).output().unwrap(), 0, "Done");

@@ -4,9 +4,11 @@
 use super::client::Client;
 use super::program::{bootstrap, expect};
 use slotgate::local_nodes::{LocalNodes, LocalNodesConfig};
+use std::ffi::CString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use tokio::runtime::{self, Runtime};
 
@@ -16,6 +18,30 @@ const CALM: (&str, &str) = ("cluster-node-timeout", "60000");
 /// The program that every test's nodes run: `redis-server`, or what `SLOTGATE_TEST_SERVER` names.
 pub fn server() -> String {
     std::env::var("SLOTGATE_TEST_SERVER").unwrap_or_else(|_| "redis-server".into())
+}
+
+/// Nodes wait for the disk at each change of their cluster, for seconds when something else writes much: their
+/// folders are put into memory where the system has a folder for that, and room in it.
+fn keep_files_in_memory() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let memory = Path::new("/dev/shm");
+        if free_space(memory).is_some_and(|free| free > 2 << 30) {
+            // Somebody else's choice stays.
+            _ = tempfile::env::override_temp_dir(memory);
+        }
+    });
+}
+
+/// In bytes; `None` where there is no such folder.
+fn free_space(folder: &Path) -> Option<u64> {
+    let path = CString::new(folder.as_os_str().as_encoded_bytes()).ok()?;
+    // SAFETY: all zeros is a statvfs, and both pointers are to what the call expects.
+    let stats = unsafe {
+        let mut stats: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &raw mut stats) == 0).then_some(stats)?
+    };
+    Some(stats.f_bavail * stats.f_frsize)
 }
 
 /// A cluster of its own: three primaries (nodes 0 to 2), a replica for each. It ends with the thread
@@ -105,6 +131,7 @@ impl RealCluster {
     }
 
     fn start_config(count: usize, settings: &[(&str, &str)], config: LocalNodesConfig) -> RealCluster {
+        keep_files_in_memory();
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let settings = settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let config = LocalNodesConfig { count, server: server().into(), settings, ..config };
