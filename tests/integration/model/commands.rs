@@ -62,7 +62,7 @@ impl Commands {
         let at = self.rng.usize(..self.templates.len());
         let template = &self.templates[at];
         let (words, is_kept) = (template.words.clone(), template.is_kept);
-        let has_one_slot = template.is_tagged && !(self.is_spread && !may_wait(&words));
+        let has_one_slot = template.is_tagged && (!self.is_spread || may_wait(&words));
         let tag = has_one_slot.then(|| self.tag());
         let mut command = self.fill(&words, tag);
         if !is_kept && self.rng.u8(..) < 20 {

@@ -61,7 +61,7 @@ fn one_file_has_the_keys_of_all_nodes_and_changes_follow_in_order() {
             got.push(frame);
         }
     }
-    let is = |frame: &[u8], words: &[&str]| frame.to_ascii_lowercase() == request(words).to_ascii_lowercase();
+    let is = |frame: &[u8], words: &[&str]| frame.eq_ignore_ascii_case(&request(words));
     assert!(is(&got[0], &["SELECT", "0"]), "{:?}", String::from_utf8_lossy(&got[0]));
     assert_eq!(got.iter().filter(|frame| is(frame, &["SELECT", "0"])).count(), 1);
     for ix in 0..50 {

@@ -113,9 +113,11 @@ fn a_setting_that_one_node_refuses_is_taken_back_from_the_others() {
         cluster.client(node).expect("CONFIG GET maxmemory", before);
     }
     cluster.client(1).expect("ACL SETUSER default +config|set", "+OK\r\n");
-    client.expect("CONFIG SET maxmemory 2000000000 port 1", &format!("-ERR CONFIG SET failed (possibly related to \
-        argument 'port') - Unable to listen on this port: slotgate's own is given by its --listen, and the nodes' \
-        ports are their own\r\n"));
+    client.expect(
+        "CONFIG SET maxmemory 2000000000 port 1",
+        "-ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port: slotgate's own \
+         is given by its --listen, and the nodes' ports are their own\r\n",
+    );
     client.expect("CONFIG GET maxmemory", before);
     client.expect(&format!("CONFIG SET port {} maxmemory 5000000000", gateway.addr().port()), "+OK\r\n");
     client.expect("CONFIG GET maxmemory", "*2\r\n$9\r\nmaxmemory\r\n$10\r\n5000000000\r\n");
