@@ -27,6 +27,8 @@ pub(super) struct Model {
     pub(super) id: usize,
     pub(super) at: SocketAddr,
     pub(super) is_up: bool,
+    /// It answers the manager nothing, and the other nodes all.
+    pub(super) is_cut_off: bool,
     /// Its own address by its own word.
     pub(super) own: Option<SocketAddr>,
     /// The others as it knows them; `None`: noaddr.
@@ -61,6 +63,7 @@ impl World {
             id: n,
             at: host(n as u8),
             is_up: true,
+            is_cut_off: false,
             own: Some(host(n as u8)),
             others: (0..6)
                 .filter(|other| *other != n)
@@ -181,7 +184,8 @@ impl World {
 
     pub(super) fn look(&mut self) -> Survey {
         self.now += Duration::from_secs(1);
-        let answers = self.nodes.iter().filter(|node| node.is_up).map(|node| self.answer(node)).collect();
+        let answering = self.nodes.iter().filter(|node| node.is_up && !node.is_cut_off);
+        let answers = answering.map(|node| self.answer(node)).collect();
         let mut named = self.named.clone();
         named.extend(self.pods.iter().flat_map(Pods::addrs));
         let mut survey = Survey::new(answers, Vec::new(), self.memory.ours(), &named);

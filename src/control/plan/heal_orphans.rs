@@ -2,7 +2,8 @@
 //!
 //! The nodes elect by themselves once gossip has brought the suspicions of most primaries together, and half
 //! a second to a second after that. We ask all of them, so we know first, and let the best replica ask for
-//! votes at once. Only with the votes of the majority (`CLUSTER FAILOVER FORCE`) and from a copy that was
+//! votes at once: when most primaries suspect the lost one, or have no link to it while it has not answered us for
+//! their node timeout. Only with the votes of the majority (`CLUSTER FAILOVER FORCE`) and from a copy that was
 //! followed until the primary was lost; everything else is for a person to decide.
 
 use super::heal::{Case, Plan, redis_cli};
@@ -31,12 +32,17 @@ pub fn heal(case: Case<'_>, plan: &mut Plan) {
     let voters: Vec<&Observation> =
         view.nodes.iter().filter(|node| !node.view.myself().slots.is_empty()).collect();
     let has_majority = voters.len() * 2 > owners.len();
+    let patience = node_timeout(case);
     for (primary, slots) in &owners {
-        let accuses = |voter: &&&Observation| voter.view.line(*primary).is_some_and(is_accused);
+        let silent = case.memory.silent_for(*primary, case.now);
+        let is_overdue = patience.is_some_and(|patience| silent.is_some_and(|silent| silent >= patience));
+        // A node begins to count when it next sends a ping, up to half a node timeout after its link broke.
+        let misses = |line: &NodeLine| is_accused(line) || (is_overdue && !line.is_linked);
+        let accuses = |voter: &&&Observation| voter.view.line(*primary).is_some_and(misses);
         let is_lost = match has_majority {
             true => voters.iter().filter(accuses).count() * 2 > owners.len(),
             // Without a majority nobody may call anybody failed.
-            false => case.memory.silent_for(*primary, case.now).is_some_and(|silent| silent >= PATIENCE),
+            false => silent.is_some_and(|silent| silent >= PATIENCE),
         };
         let is_lost = is_lost || (has_majority && is_replaced(case, *primary));
         if view.of(*primary).is_some() || !is_lost {
@@ -87,7 +93,7 @@ fn orphan(case: Case<'_>, primary: NodeId, slots: &str, has_majority: bool, plan
         return;
     }
     let lost_for = case.memory.silent_for(primary, case.now).unwrap_or_default();
-    let newest = lost_for + node_timeout(case) * VALIDITY + PING_PERIOD;
+    let newest = lost_for + node_timeout(case).unwrap_or_default() * VALIDITY + PING_PERIOD;
     let is_fresh = link(best).down_for.is_some_and(|down| down <= newest);
     if !is_fresh {
         let text = format!(
@@ -100,10 +106,11 @@ fn orphan(case: Case<'_>, primary: NodeId, slots: &str, has_majority: bool, plan
     plan.step("orphaned-slots", Action::Elect { node: case.survey.party(best), primary });
 }
 
-fn node_timeout(case: Case<'_>) -> Duration {
+/// The longest of those that are known.
+fn node_timeout(case: Case<'_>) -> Option<Duration> {
     let timeouts =
         case.survey.view.nodes.iter().filter_map(|node| {
             Some(case.survey.facts(node.view.id())?.settings.as_ref()?.usual_node_timeout())
         });
-    timeouts.max().unwrap_or_default()
+    timeouts.max()
 }

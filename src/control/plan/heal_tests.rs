@@ -159,6 +159,25 @@ fn orphaned_slots_go_to_the_replica_as_soon_as_most_primaries_miss_theirs() {
 }
 
 #[test]
+fn orphaned_slots_go_to_the_replica_when_their_primary_is_silent_and_most_links_to_it_are_gone() {
+    let mut world = World::new();
+    world.look();
+    world.node_mut(0).is_up = false;
+    assert_eq!(kinds(&world.plan()), [""; 0]);
+    world.now += NODE_TIMEOUT / 2;
+    assert_eq!(kinds(&world.plan()), [""; 0], "it may be back within the node timeout");
+    world.now += NODE_TIMEOUT / 2;
+    assert_eq!(kinds(&world.plan()), ["elect"]);
+
+    let mut world = World::new();
+    world.look();
+    world.node_mut(0).is_cut_off = true;
+    world.plan();
+    world.now += 2 * NODE_TIMEOUT;
+    assert_eq!(kinds(&world.plan()), [""; 0], "the others are linked to it");
+}
+
+#[test]
 fn a_spare_takes_the_place_of_a_lost_replica_and_no_other() {
     let mut world = World::new();
     world.named = (0..12).map(host).collect();
