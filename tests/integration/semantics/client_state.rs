@@ -213,7 +213,7 @@ fn reset_ends_client_reply_off() {
 fn commands_that_would_stop_a_node_are_refused() {
     let gateway = Gateway::start(shared());
     let mut client = gateway.client();
-    for line in ["DEBUG SLEEP 1", "SHUTDOWN NOSAVE"] {
+    for line in ["SHUTDOWN NOSAVE", "REPLICAOF NO ONE", "FAILOVER ABORT"] {
         let reply = client.call_text(&line.split(' ').collect::<Vec<_>>());
         assert!(reply.starts_with("-ERR '") && reply.contains("slotgate"), "{line}: {reply}");
     }
