@@ -9,7 +9,7 @@ pub struct Effects {
     pub dirty_sessions: Vec<usize>,
     /// New connections, to be opened.
     pub connects: Vec<usize>,
-    /// Connections that are no longer in [`Core::backends`]; their sockets are to be closed.
+    /// Connections that are no longer in `Core::backends`; their sockets are to be closed.
     pub closed_backends: Vec<usize>,
     /// Sessions to be looked at again: something they waited for has happened.
     pub resuming: VecDeque<usize>,
