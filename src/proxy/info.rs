@@ -161,11 +161,15 @@ fn most(field: &str, first: &str, reports: &[String]) -> String {
     values(field, reports).filter_map(number).max().map_or(first.to_string(), to_text)
 }
 
-/// `used_memory_human` from the sum of `used_memory`.
+/// `used_memory_human` from what `used_memory` is made.
 fn human(field: &str, reports: &[String]) -> Option<String> {
     let bytes_field = field.strip_suffix("_human")?;
-    (fields::rule("Memory", bytes_field) == Rule::Sum).then_some(())?;
-    let bytes: f64 = values(bytes_field, reports).filter_map(|value| value.parse::<f64>().ok()).sum();
+    let sizes = values(bytes_field, reports).filter_map(|value| value.parse::<f64>().ok());
+    let bytes: f64 = match fields::rule("Memory", bytes_field) {
+        Rule::Sum => sizes.sum(),
+        Rule::Max => sizes.fold(0.0, f64::max),
+        _ => return None,
+    };
     let (unit, size) = match bytes {
         b if b < 1024.0 => return Some(format!("{b:.0}B")),
         b if b < 1048576.0 => ('K', 1024.0),
@@ -207,7 +211,8 @@ mod tests {
         format!(
             "# Server\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\ntcp_port:7001\r\n\r\n# Replication\r\n\
              role:master\r\nslave0:ip=10.0.0.7,port=1\r\n\r\n# Memory\r\nused_memory:1024\r\n\
-             used_memory_human:1.00K\r\n\r\n# Cluster\r\ncluster_enabled:1\r\n\r\n# Keyspace\r\n\
+             used_memory_human:1.00K\r\n\
+             used_memory_lua:2048\r\nused_memory_lua_human:2.00K\r\n\r\n# Cluster\r\ncluster_enabled:1\r\n\r\n# Keyspace\r\n\
              db0:keys={keys},expires=1,avg_ttl=10\r\n"
         )
     }
@@ -230,7 +235,13 @@ mod tests {
     #[test]
     fn counts_are_those_of_all_shards() {
         let text = merged();
-        for line in ["used_memory:2048", "used_memory_human:2.00K", "db0:keys=5,expires=2,avg_ttl=10"] {
+        for line in [
+            "used_memory:2048",
+            "used_memory_human:2.00K",
+            "used_memory_lua:2048",
+            "used_memory_lua_human:2.00K",
+            "db0:keys=5,expires=2,avg_ttl=10",
+        ] {
             assert!(text.contains(&format!("{line}\r\n")), "{line}");
         }
         assert!(text.contains("# Slotgate\r\nslotgate_version:"));

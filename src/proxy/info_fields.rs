@@ -10,7 +10,7 @@ pub enum Rule {
     Sum,
     Max,
     Min,
-    /// A size for people, from the sum of the field that has it in bytes.
+    /// A size for people, from the field that has it in bytes.
     Human,
 }
 
@@ -27,8 +27,12 @@ const EXCEPTIONS: &[(&str, Rule)] = &[
     ("total_system_memory", Rule::First),
     ("maxmemory_policy", Rule::First),
     ("active_defrag_running", Rule::Max),
-    // Every primary has them all.
+    // Every primary has all scripts and functions, and an interpreter for them.
     ("number_of_*", Rule::Max),
+    ("used_memory_lua", Rule::Max),
+    ("used_memory_vm_*", Rule::Max),
+    ("used_memory_scripts*", Rule::Max),
+    ("used_memory_functions", Rule::Max),
     ("loading", Rule::Max),
     ("async_loading", Rule::Max),
     ("*_in_progress", Rule::Max),
@@ -111,6 +115,9 @@ mod tests {
         for (section, field, expected) in [
             ("Memory", "used_memory", Rule::Sum),
             ("Memory", "used_memory_human", Rule::Human),
+            ("Memory", "used_memory_lua", Rule::Max),
+            ("Memory", "used_memory_lua_human", Rule::Human),
+            ("Memory", "used_memory_vm_total_human", Rule::Human),
             ("Memory", "mem_fragmentation_ratio", Rule::First),
             ("Persistence", "rdb_bgsave_in_progress", Rule::Max),
             ("Persistence", "rdb_last_save_time", Rule::Min),
