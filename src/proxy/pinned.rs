@@ -80,7 +80,7 @@ impl Core {
         request: &Request,
     ) -> Handled {
         let name = || spec.name.replace('|', " ");
-        let is_own = matches!(route, Route::Local(local) if splice::is_allowed(local, spec));
+        let is_own = splice::is_answered_here(&route, spec);
         let has_written =
             self.sessions[ix].state.transaction.as_ref().is_some_and(|queued| queued.has_written);
         let is_read = spec.flags.contains(Flags::READONLY);

@@ -200,6 +200,7 @@ pub static HANDLINGS: &[(&str, Handling)] = {
         ("acl|whoami", Here(Local::WhoAmI)),
         ("config|rewrite", ToAll(All::AllSucceed)),
         ("module|list", Any),
+        ("pfselftest", Any),
         ("debug", Debug),
         ("ping", Here(Local::Ping)),
         ("echo", Here(Local::Echo)),

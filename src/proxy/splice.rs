@@ -1,14 +1,16 @@
 //! Commands in a transaction that the gateway answers itself: CLIENT, SELECT and others that are about the
-//! connection.
+//! connection, and those that it does not serve. These are refused when EXEC carries them out, as by Redis,
+//! which refuses REPLICAOF on a node of a cluster no earlier: the others of the transaction are run.
 //!
 //! Where such a command stands, the node gets a PING. When EXEC is answered, and only if the transaction was
 //! run, the command is carried out here, and its reply takes the place of the PING's.
 
 use super::client_state::ReplyMode;
 use super::core::Core;
+use super::error_reply::ErrorReply;
 use super::fanout::{array, element};
 use super::flight::SessionKey;
-use super::router::{Handling, Local};
+use super::router::{self, Handling, Local, Route};
 use super::scripts::each_request;
 use crate::command::{Lookup, Spec};
 use crate::resp::{Request, write_head};
@@ -24,13 +26,17 @@ pub struct OwnCommands {
     pub places: Vec<u32>,
 }
 
-/// Whether a command that is answered here can be part of a transaction. Those that change how replies
+/// Whether a command is answered here and can be part of a transaction. Those that change how replies
 /// are written cannot.
-pub fn is_allowed(local: Local, spec: &Spec) -> bool {
-    matches!(
-        local,
-        Local::Client | Local::Select | Local::Command | Local::Role | Local::WhoAmI | Local::ClusterDisabled
-    ) && super::client_command::is_answered_at_once(spec)
+pub fn is_answered_here(route: &Route, spec: &Spec) -> bool {
+    use Local::{Client, ClusterDisabled, Command, Role, Select, WhoAmI};
+    match route {
+        Route::Local(Client | Select | Command | Role | WhoAmI | ClusterDisabled) => {
+            super::client_command::is_answered_at_once(spec)
+        }
+        Route::Refuse(ErrorReply::Refused { .. }) => true,
+        _ => false,
+    }
 }
 
 impl Core {
@@ -60,7 +66,6 @@ impl Core {
     fn answer_here(&mut self, ix: usize, request: &Request) -> Vec<u8> {
         let Lookup::Found(command, _) = self.table.lookup(request) else { return Vec::new() };
         let traits = self.traits[usize::from(command.0)];
-        let Handling::Local(local) = traits.handling else { return Vec::new() };
         let session = &mut self.sessions[ix];
         let pipeline = std::mem::take(&mut session.pipeline);
         let out = std::mem::take(&mut session.out);
@@ -68,7 +73,17 @@ impl Core {
         let gates = std::mem::take(&mut session.gates);
         let busy = session.busy.take();
         let reply_mode = std::mem::replace(&mut session.state.reply_mode, ReplyMode::On);
-        self.handle_local(ix, local, traits.family, request);
+        match traits.handling {
+            Handling::Local(local) => drop(self.handle_local(ix, local, traits.family, request)),
+            handling => {
+                let table = self.table.clone();
+                if let Route::Refuse(error) =
+                    router::route(handling, table.get(command), request, &mut Vec::new())
+                {
+                    self.refuse(ix, traits.family, error.reason(), &error);
+                }
+            }
+        }
         let session = &mut self.sessions[ix];
         session.state.reply_mode = reply_mode;
         session.busy = busy;

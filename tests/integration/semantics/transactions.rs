@@ -280,6 +280,47 @@ fn a_watch_of_keys_that_the_transaction_does_not_share_a_slot_with_is_refused() 
 }
 
 #[test]
+fn a_watch_left_in_another_slot_holds_up_one_transaction_and_no_more() {
+    let gateway = Gateway::start(shared());
+    let mut client = gateway.client();
+    client.expect("WATCH transactions:left", "+OK\r\n");
+    client.expect("WATCH transactions:next", "+OK\r\n");
+    client.expect("MULTI", "+OK\r\n");
+    client.expect("INCR transactions:next", "+QUEUED\r\n");
+    let reply = client.call_text(&["EXEC"]);
+    assert!(reply.starts_with("-CROSSSLOT "), "{reply}");
+    client.expect("EXISTS transactions:next", ":0\r\n");
+    client.expect("WATCH transactions:next", "+OK\r\n");
+    client.expect("MULTI", "+OK\r\n");
+    client.expect("EXISTS transactions:next", "+QUEUED\r\n");
+    client.expect("EXEC", "*1\r\n:0\r\n");
+}
+
+#[test]
+fn what_is_not_served_is_refused_within_a_transaction_that_runs() {
+    let gateway = Gateway::start(shared());
+    for watched in [false, true] {
+        let mut client = gateway.client();
+        client.call(&["DEL", "transactions:refused"]);
+        if watched {
+            client.expect("WATCH transactions:refused", "+OK\r\n");
+        }
+        client.expect("MULTI", "+OK\r\n");
+        client.expect("INCR transactions:refused", "+QUEUED\r\n");
+        client.expect("REPLICAOF localhost 9999", "+QUEUED\r\n");
+        client.expect("INCR transactions:refused", "+QUEUED\r\n");
+        let reply = client.call_text(&["EXEC"]);
+        assert!(reply.starts_with("*3\r\n:1\r\n-ERR 'replicaof' is not served"), "{reply}");
+        assert!(reply.ends_with("\r\n:2\r\n"), "{reply}");
+        client.expect("MULTI", "+OK\r\n");
+        let reply = client.call_text(&["REPLICAOF", "alone"]);
+        assert!(reply.starts_with("-ERR wrong number of arguments"), "{reply}");
+        let reply = client.call_text(&["EXEC"]);
+        assert!(reply.starts_with("-EXECABORT"), "{reply}");
+    }
+}
+
+#[test]
 fn a_client_that_leaves_takes_its_watch_along() {
     let gateway = Gateway::start(shared());
     for round in 0..10 {
