@@ -17,3 +17,4 @@ mod server;
 mod tracking;
 mod transactions;
 mod wait;
+mod watches;
