@@ -143,8 +143,8 @@ impl Core {
         if !spec.name.starts_with("client|") && session.state.transaction.is_none() {
             options.is_caching = false;
         }
-        let Touched { read, written, settled, is_transaction } = touched;
-        options.note_writes(written, settled, ticket, now, is_transaction);
+        let Touched { read, written, settled } = touched;
+        options.note_writes(written, settled, ticket, now);
         if !wants_reads || read.is_empty() {
             return;
         }
@@ -162,7 +162,15 @@ impl Core {
     /// Gives up keys beyond the limit: their readers are told that they have changed.
     fn evict(&mut self) {
         while let Some((key, sessions)) = self.tracking.table.evict() {
-            self.tell_readers(&key, sessions);
+            // Whoever wrote it: nothing will be told of it any more.
+            for Reader { session, ticket } in sessions {
+                if self.tracks(session).is_some_and(|options| options.prefixes.is_none()) {
+                    let is_reading = self
+                        .session_of(session)
+                        .is_some_and(|session| session.pipeline.get_mut(ticket).is_some());
+                    self.tell_changed(session, Some(&[&*key]), is_reading);
+                }
+            }
         }
         self.count_tracking();
     }
@@ -198,7 +206,8 @@ impl Core {
 
     /// These keys have changed.
     pub fn on_changed(&mut self, keys: &[&[u8]]) {
-        for key in keys {
+        // Nodes give them sorted by name, whatever the order of the changes: any order is as right.
+        for key in keys.iter().rev() {
             let sessions = self.tracking.table.take(key);
             self.tell_readers(key, sessions);
         }

@@ -45,7 +45,6 @@ struct Write {
     ticket: Ticket,
     /// When it was sent, in microseconds of the worker's clock.
     at: u64,
-    is_transaction: bool,
 }
 
 /// What a client is told of a changed key.
@@ -199,17 +198,13 @@ pub fn cache(word: &[u8], now: Option<&mut Options>) -> Result<(), ErrorReply> {
 
 impl Options {
     /// A command is on its way that writes these keys.
-    pub fn note_writes(
-        &mut self,
-        written: Vec<Box<[u8]>>,
-        settled: Vec<Box<[u8]>>,
-        ticket: Ticket,
-        at: u64,
-        is_transaction: bool,
-    ) {
-        let write = |key| Write { key, ticket, at, is_transaction };
+    pub fn note_writes(&mut self, written: Vec<Box<[u8]>>, settled: Vec<Box<[u8]>>, ticket: Ticket, at: u64) {
+        let write = |key| Write { key, ticket, at };
         self.writes.extend(written.into_iter().map(write));
-        self.settled.extend(settled.into_iter().map(write));
+        // Who hears of all keys and of all changes hears of these, too.
+        if self.prefixes.is_none() || self.is_noloop {
+            self.settled.extend(settled.into_iter().map(write));
+        }
         if self.writes.len() > MOST_WRITES {
             self.writes.retain(|write| at - write.at < MOMENT);
         }
@@ -221,17 +216,23 @@ impl Options {
         let mut is_fresh = |write: &Write| now.saturating_sub(write.at) < MOMENT || is_owed(write.ticket);
         self.writes.retain(&mut is_fresh);
         self.settled.retain(&mut is_fresh);
+        let own = self.writes.iter().find(|write| *write.key == *key).map(|write| write.ticket);
         if let Some(at) = self.settled.iter().position(|write| *write.key == *key) {
             self.settled.swap_remove(at);
+            self.forget_write(key, own);
             return Told::NotYet;
         }
-        let mut own = self.writes.iter().filter(|write| *write.key == *key).peekable();
-        let is_own = own.peek().is_some();
-        if self.is_noloop && own.any(|write| !write.is_transaction) {
+        if self.is_noloop && own.is_some() {
+            self.forget_write(key, own);
             Told::Not
         } else {
-            Told::Now { is_own }
+            Told::Now { is_own: own.is_some() }
         }
+    }
+
+    /// A command changes a key once for those who hear of it: what comes next is another change.
+    fn forget_write(&mut self, key: &[u8], ticket: Option<Ticket>) {
+        self.writes.retain(|write| Some(write.ticket) != ticket || *write.key != *key);
     }
 
     /// Whether the keys that the next command reads are remembered.
@@ -354,13 +355,17 @@ mod tests {
     fn with_noloop_a_client_hears_of_the_changes_of_others_only() {
         let mut options = on("CLIENT TRACKING ON NOLOOP", None);
         let key = || vec![Box::from(&b"k"[..])];
-        options.note_writes(key(), vec![], 5, 1000, false);
+        options.note_writes(key(), vec![], 5, 1000);
         assert_eq!(options.judge(b"k", 2000, |_| false), Told::Not);
         assert_eq!(options.judge(b"other", 2000, |_| false), Told::Now { is_own: false });
+        // Its own change was heard of: this one is another's.
+        assert_eq!(options.judge(b"k", 2001, |_| false), Told::Now { is_own: false });
+        options.note_writes(key(), vec![], 5, 1000);
         assert_eq!(options.judge(b"k", 900_000, |ticket| ticket == 5), Told::Not);
+        options.note_writes(key(), vec![], 6, 1000);
         assert_eq!(options.judge(b"k", 900_000, |_| false), Told::Now { is_own: false });
         let mut options = on("CLIENT TRACKING ON", None);
-        options.note_writes(key(), vec![], 5, 1000, false);
+        options.note_writes(key(), vec![], 5, 1000);
         assert_eq!(options.judge(b"k", 2000, |_| true), Told::Now { is_own: true });
     }
 
@@ -368,8 +373,26 @@ mod tests {
     fn a_key_that_was_read_after_its_change_is_told_of_at_the_next() {
         let mut options = on("CLIENT TRACKING ON", None);
         let key = || vec![Box::from(&b"k"[..])];
-        options.note_writes(key(), key(), 5, 1000, true);
+        options.note_writes(key(), key(), 5, 1000);
         assert_eq!(options.judge(b"k", 2000, |_| false), Told::NotYet);
-        assert_eq!(options.judge(b"k", 2000, |_| false), Told::Now { is_own: true });
+        assert_eq!(options.judge(b"k", 2000, |_| false), Told::Now { is_own: false });
+    }
+
+    #[test]
+    fn with_noloop_a_key_that_expires_in_the_transaction_that_wrote_it_is_told_of_alone() {
+        let mut options = on("CLIENT TRACKING ON BCAST NOLOOP", None);
+        let keys = |names: &[&[u8]]| names.iter().map(|name| Box::from(*name)).collect();
+        options.note_writes(keys(&[b"k", b"other"]), keys(&[b"k"]), 5, 1000);
+        assert_eq!(options.judge(b"other", 2000, |_| true), Told::Not);
+        assert_eq!(options.judge(b"k", 2000, |_| true), Told::NotYet);
+        assert_eq!(options.judge(b"k", 2000, |_| true), Told::Now { is_own: false });
+    }
+
+    #[test]
+    fn who_hears_of_all_keys_hears_of_what_it_wrote_and_read_in_one_transaction() {
+        let mut options = on("CLIENT TRACKING ON BCAST", None);
+        let key = || vec![Box::from(&b"k"[..])];
+        options.note_writes(key(), key(), 5, 1000);
+        assert_eq!(options.judge(b"k", 2000, |_| true), Told::Now { is_own: true });
     }
 }

@@ -14,7 +14,6 @@ pub struct Touched {
     pub written: Vec<Key>,
     /// Read after it was written in the same transaction, and not written any more: its change is older.
     pub settled: Vec<Key>,
-    pub is_transaction: bool,
 }
 
 impl Touched {
@@ -41,7 +40,6 @@ impl Core {
         match &state.transaction {
             // What was queued is carried out now.
             Some(transaction) if &*spec.name == "exec" => {
-                touched.is_transaction = true;
                 each_request(&transaction.frames, |queued| {
                     if let Lookup::Found(_, spec) = self.table.lookup(queued) {
                         self.touch(spec, queued, &mut touched);
