@@ -85,18 +85,19 @@ docs: ## Build the documentation of the code, private parts too
 	@.ci/setup rust cc
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 
-.PHONY: clients
-clients: ## Run plain client libraries of four languages against a demo cluster
-	@.ci/setup rust cc redis python go node java
+.PHONY: test-clients
+test-clients: ## Run client libraries, and job queues, locks, caches and chats that use them, while a node fails over
+	@.ci/setup rust cc redis python go node java ruby
 	cargo build --release --bin slotgate
-	@tests/clients/run $(SLOTGATE) python go node java
+	@tests/clients/run $(SLOTGATE) python go node java ruby
 
-CLIENTS := client-python client-go client-node client-java
+CLIENTS := client-python client-go client-node client-java client-ruby
 .PHONY: $(CLIENTS)
-client-python: ## The same with redis-py only
-client-go: ## The same with go-redis only
-client-node: ## The same with ioredis only
+client-python: ## The same with redis-py, Celery and Flask-Caching only
+client-go: ## The same with go-redis and redis_rate only
+client-node: ## The same with ioredis, BullMQ and Socket.IO only
 client-java: ## The same with Jedis only
+client-ruby: ## The same with Sidekiq only
 $(CLIENTS): client-%:
 	@.ci/setup rust cc redis $*
 	cargo build --release --bin slotgate

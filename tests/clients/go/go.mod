@@ -1,8 +1,11 @@
 module slotgate/tests/clients/go
 
-go 1.18
+go 1.19
 
-require github.com/redis/go-redis/v9 v9.7.3
+require (
+	github.com/go-redis/redis_rate/v10 v10.0.1
+	github.com/redis/go-redis/v9 v9.7.3
+)
 
 require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
